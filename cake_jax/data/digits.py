@@ -1,0 +1,30 @@
+"""Scikit-learn's handwritten digits: 1,797 real images of 8 x 8, shipped with the library, so never a download."""
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from cake_jax.types import DataSpec
+
+SPECS = {
+    "digits": DataSpec(
+        shape=(8, 8, 1),
+        num_classes=10,
+        mean=(4.884,),
+        std=(6.017,),
+        low=0.0,
+        high=16.0,
+        class_names=tuple("0123456789"),
+    )
+}
+
+
+def load(
+    name: str, data_dir: str
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """1,437 training and 360 test images in a fixed stratified split; `data_dir` is not used."""
+    images, labels = load_digits(return_X_y=True)
+    train_x, test_x, train_y, test_y = train_test_split(
+        images.reshape(-1, 8, 8, 1), labels, test_size=360, stratify=labels, random_state=0
+    )
+    return (train_x, train_y), (test_x, test_y)

@@ -1,0 +1,46 @@
+"""Flax architectures, by the names that configs use.
+
+Every module is called as `module(x, train=False)` with x `[B, *shape]` and returns logits `[B, K]`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+
+from cake_jax.models.cnn import CNN
+from cake_jax.models.lenet import LeNet5
+from cake_jax.models.linear import LogisticRegression
+from cake_jax.models.mlp import MLP
+from cake_jax.types import CakeError, DataSpec
+
+MODELS = {
+    "mlp": (MLP, {}),
+    "lenet5": (LeNet5, {}),
+    "lenet5_half": (LeNet5, {"features": (3, 8, 60, 42)}),
+    "cnn": (CNN, {}),
+    "logistic_regression": (LogisticRegression, {}),
+}
+
+
+def create(name: str, spec: DataSpec, options: Mapping[str, Any] | None = None) -> nn.Module:
+    """Makes an architecture for a data specification.
+
+    Args:
+      name: A name in `MODELS`.
+      spec: The input domain; gives the number of classes.
+      options: Fields of the module that differ from the named model's, for example `{"width": 20}` of `mlp`.
+
+    Returns:
+      A Linen module.
+
+    Raises:
+      CakeError: Unknown name, or an option that the architecture does not have.
+    """
+    if name not in MODELS:
+        raise CakeError(f"model.name: '{name}' is not one of {', '.join(MODELS)}")
+    module, defaults = MODELS[name]
+    try:
+        return module(num_classes=spec.num_classes, **{**defaults, **(options or {})})
+    except TypeError as error:
+        raise CakeError(f"model: {name} has no such option ({error})") from error

@@ -1,0 +1,29 @@
+"""The plain convolutional network of the CAKE reference."""
+
+import flax.linen as nn
+from jax import Array
+
+from cake_jax.models.layers import Conv, max_pool_2x2
+
+
+class CNN(nn.Module):
+    """Four convolutions without padding (3 x 3, 4 x 4, 3 x 3, 3 x 3), 2 x 2 pools after the last three, one dense layer.
+
+    107,658 parameters on 28 x 28 x 1 images of 10 classes.
+
+    Attributes:
+      num_classes: K.
+      features: Channels of the four convolutions.
+    """
+
+    num_classes: int
+    features: tuple[int, int, int, int] = (32, 64, 64, 64)
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Logits `[B, K]` of images x `[B, H, W, C]`, H and W at least 28."""
+        for layer, (features, size) in enumerate(zip(self.features, (3, 4, 3, 3), strict=True)):
+            x = nn.relu(Conv(features, (size, size), padding="VALID")(x))
+            if layer:
+                x = max_pool_2x2(x)
+        return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))

@@ -1,0 +1,28 @@
+"""Multi-layer perceptron."""
+
+import flax.linen as nn
+from jax import Array
+
+
+class MLP(nn.Module):
+    """Fully connected network with ReLU: one input layer, `num_hidden` more hidden layers, and the output layer.
+
+    942 parameters on 2-dimensional data with 2 classes at the defaults, as the CAKE reference has it.
+
+    Attributes:
+      num_classes: K.
+      num_hidden: Hidden layers after the first.
+      width: Units of each hidden layer.
+    """
+
+    num_classes: int
+    num_hidden: int = 2
+    width: int = 20
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Logits `[B, K]` of x `[B, *shape]`."""
+        x = x.reshape(x.shape[0], -1)
+        for _ in range(1 + self.num_hidden):
+            x = nn.relu(nn.Dense(self.width)(x))
+        return nn.Dense(self.num_classes)(x)

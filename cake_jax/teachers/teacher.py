@@ -1,0 +1,115 @@
+"""The `Teacher` pytree, and how it is made from a Flax Linen module or from any function."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from cake_jax.types import CakeError, DataSpec
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A trained classifier as a pytree: its variables are leaves, how to apply them is static.
+
+    So it passes through `jit`, `vmap`, `pmap` and `grad` as an argument, and another teacher of the same kind needs no
+    compilation. A trained student is a `Teacher` too.
+
+    Attributes:
+      variables: Pytree of arrays.
+      apply_fn: `(variables, x [B, *shape]) -> logits [B, K]`, evaluation mode. It must be hashable, and equal for equal
+        architectures, or each teacher compiles anew.
+      spec: The input domain.
+    """
+
+    variables: Any
+    apply_fn: Callable[[Any, Array], Array] = dataclasses.field(metadata={"static": True})
+    spec: DataSpec = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, x: Array) -> Array:
+        """Logits `[B, K]` at normalised inputs x `[B, *shape]`."""
+        return self.apply_fn(self.variables, x)
+
+    @property
+    def num_params(self) -> int:
+        """Number of trainable parameters: those in `variables["params"]`, or else all."""
+        tree = self.variables
+        if isinstance(tree, dict):
+            tree = tree.get("params", tree)
+        return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+@dataclasses.dataclass(frozen=True)
+class LinenApply:
+    """Evaluation-mode `apply` of a Linen module; equal for equal modules, which bound methods are not."""
+
+    module: nn.Module
+
+    def __call__(self, variables: Any, x: Array) -> Array:
+        return self.module.apply(variables, x)
+
+
+@dataclasses.dataclass(frozen=True)
+class FunctionApply:
+    """`apply` of a function of x alone, whose weights are closed over."""
+
+    function: Callable[[Array], Array]
+
+    def __call__(self, variables: Any, x: Array) -> Array:
+        return self.function(x)
+
+
+def from_linen(module: nn.Module, variables: Any, spec: DataSpec) -> Teacher:
+    """A teacher from a Flax Linen module whose `__call__(x)` is in evaluation mode.
+
+    Args:
+      module: The architecture.
+      variables: `{"params": ..., ...}`, as `module.init` returns them.
+      spec: The input domain.
+
+    Returns:
+      The teacher.
+
+    Raises:
+      CakeError: The module does not fit `spec`.
+    """
+    return _checked(Teacher(variables, LinenApply(module), spec))
+
+
+def from_function(function: Callable[[Array], Array], spec: DataSpec) -> Teacher:
+    """A teacher from any function that JAX can differentiate.
+
+    Args:
+      function: x `[B, *spec.shape]`, normalised, to logits `[B, K]`.
+      spec: The input domain.
+
+    Returns:
+      The teacher.
+
+    Raises:
+      CakeError: The function does not fit `spec`.
+    """
+    return _checked(Teacher((), FunctionApply(function), spec))
+
+
+def as_teacher(teacher: "Teacher | Callable[[Array], Array]", spec: DataSpec) -> Teacher:
+    """`teacher` itself if it is one, else `from_function(teacher, spec)`."""
+    return teacher if isinstance(teacher, Teacher) else from_function(teacher, spec)
+
+
+def _checked(teacher: Teacher) -> Teacher:
+    spec = teacher.spec
+    try:
+        logits = jax.eval_shape(teacher, jax.ShapeDtypeStruct((2, *spec.shape), jnp.float32))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CakeError(f"teacher: does not take inputs of shape [B, {str(spec.shape)[1:]}: {reason}") from error
+    if logits.shape != (2, spec.num_classes):
+        raise CakeError(f"teacher: returns {logits.shape} for 2 inputs, not the logits (2, {spec.num_classes})")
+    return teacher

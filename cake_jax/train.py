@@ -1,0 +1,299 @@
+"""One Optax trainer for teacher and student alike: `init` and `epochs` over a `TrainState`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+
+from cake_jax import losses, parallel, schedules
+from cake_jax.evaluate import predict
+from cake_jax.teachers import Teacher, from_linen
+from cake_jax.types import CakeError, DataSpec, SampleBatch
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+# The host hands over this many bytes of inputs a device call: long scans, bounded memory, data of any size.
+_CALL_BYTES = 64 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationLoss:
+    """Hinton's loss of the student's logits, given the teacher's; see `losses.distillation`.
+
+    Attributes:
+      temperature: tau.
+      hard_weight: Weight of the cross entropy to the teacher's argmax.
+    """
+
+    temperature: float = 1.0
+    hard_weight: float = 0.0
+
+    def __call__(self, logits: Array, teacher_logits: Array) -> Array:
+        labels = jnp.argmax(teacher_logits, axis=-1)
+        return losses.distillation(
+            logits, teacher_logits, labels, temperature=self.temperature, hard_weight=self.hard_weight
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """How a model is trained. Hashable.
+
+    Attributes:
+      epochs: Passes over the data.
+      batch_size: Examples a step, over all devices; a smaller data set is one batch.
+      learning_rate: The highest.
+      optimizer: `sgd` (with momentum), `adam` or `adamw`.
+      schedule: `constant`, `one_cycle` or `multi_step`, a value a step.
+      momentum: Of SGD.
+      weight_decay: L2 on all parameters; for AdamW its decoupled decay.
+      validation_fraction: Share of the data held out, to choose settings by.
+      loss: `(logits [B, K], labels) -> [B]`; labels are classes `[B]` for a teacher, logits `[B, K]` for a student.
+    """
+
+    epochs: int = 30
+    batch_size: int = 256
+    learning_rate: float = 0.1
+    optimizer: str = "sgd"
+    schedule: str = "one_cycle"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    validation_fraction: float = 0.1
+    loss: Callable[[Array, Array], Array] = losses.cross_entropy
+
+
+# What a student is trained with by default: soft labels, a hundredth of the samples held out.
+DISTILLATION = TrainSettings(loss=DistillationLoss(), validation_fraction=0.01)
+
+
+class TrainState(NamedTuple):
+    """State of the training between two epochs; a pytree of arrays.
+
+    Attributes:
+      params: The module's parameters.
+      model_state: Its other collections, such as `batch_stats`.
+      opt_state: State of the Optax transformation.
+      epoch: Epochs done, scalar int32.
+    """
+
+    params: Any
+    model_state: Any
+    opt_state: optax.OptState
+    epoch: Array
+
+
+class EpochInfo(NamedTuple):
+    """Figures of one epoch.
+
+    Attributes:
+      epoch: Number of epochs done.
+      loss: Mean loss over the training steps, nats.
+      accuracy: Share of the training examples with the right argmax, while training.
+      validation_loss: On the held-out examples, after the epoch; None where there are none.
+      validation_accuracy: Likewise.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+
+
+def check(settings: TrainSettings, stage: str) -> None:
+    """Refuses settings that cannot work; `stage` names them in the message.
+
+    Raises:
+      CakeError: With the field at fault and the mend.
+    """
+    for name in ("epochs", "batch_size", "learning_rate"):
+        if getattr(settings, name) <= 0:
+            raise CakeError(f"{stage}.{name}: {getattr(settings, name)} must be above 0")
+    if settings.optimizer not in OPTIMIZERS:
+        raise CakeError(f"{stage}.optimizer: '{settings.optimizer}' is not one of {', '.join(OPTIMIZERS)}")
+    if settings.schedule not in schedules.TRAINING_SCHEDULES:
+        raise CakeError(
+            f"{stage}.schedule: '{settings.schedule}' is not one of {', '.join(schedules.TRAINING_SCHEDULES)}"
+        )
+    if not 0 <= settings.validation_fraction < 1:
+        raise CakeError(f"{stage}.validation_fraction: {settings.validation_fraction} is not in [0, 1)")
+    if isinstance(settings.loss, DistillationLoss):
+        if settings.loss.temperature <= 0:
+            raise CakeError(f"{stage}.temperature: {settings.loss.temperature} must be above 0")
+        if not 0 <= settings.loss.hard_weight <= 1:
+            raise CakeError(f"{stage}.hard_weight: {settings.loss.hard_weight} is not in [0, 1]")
+
+
+def init(key: Array, module: nn.Module, spec: DataSpec, settings: TrainSettings) -> TrainState:
+    """A freshly initialised training state.
+
+    Args:
+      key: Of the weights.
+      module: Called as `module(x, train=...)`.
+      spec: The input domain.
+      settings: Their optimizer decides the shape of `opt_state`.
+
+    Returns:
+      The state before the first epoch.
+
+    Raises:
+      CakeError: The module does not take inputs of `spec.shape`.
+    """
+    try:
+        variables = jax.jit(module.init)(key, jnp.zeros((1, *spec.shape)))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CakeError(f"model: {type(module).__name__} does not take inputs of shape {spec.shape}: {reason}") from error
+    model_state, params = dict(variables), variables["params"]
+    del model_state["params"]
+    opt_state = _optimizer(settings, num_steps=1).init(params)
+    return TrainState(params, model_state, opt_state, jnp.zeros((), jnp.int32))
+
+
+def epochs(
+    key: Array,
+    state: TrainState,
+    module: nn.Module,
+    spec: DataSpec,
+    x: np.ndarray,
+    labels: np.ndarray,
+    settings: TrainSettings,
+) -> Iterator[tuple[TrainState, EpochInfo]]:
+    """Trains from `state` to the last epoch, giving the state after each.
+
+    What an epoch does depends on `key` and its number alone, so that going on from a saved state ends where an
+    uninterrupted run does.
+
+    Args:
+      key: Of the split into training and validation examples, and of the order in each epoch.
+      state: From `init`, or saved.
+      module: The architecture.
+      spec: The input domain.
+      x: Inputs, `[N, *spec.shape]`, normalised.
+      labels: Classes `[N]` int, or teacher logits `[N, K]`: what `settings.loss` takes.
+      settings: Settings that `check` accepts.
+
+    Yields:
+      The state and the figures of each epoch.
+
+    Raises:
+      CakeError: The loss is not finite, or the data are fewer than the devices.
+    """
+    split_key, order_key = jax.random.split(key)
+    order = np.asarray(jax.random.permutation(split_key, len(x)))
+    num_validation = int(round(settings.validation_fraction * len(x)))
+    validation, training = order[:num_validation], order[num_validation:]
+    devices = parallel.device_count()
+    batch_size = min(settings.batch_size, len(training)) // devices * devices
+    if batch_size == 0:
+        raise CakeError(f"batch_size: {settings.batch_size} examples a step are fewer than the {devices} devices")
+    steps_per_epoch = len(training) // batch_size
+    steps_per_call = max(1, min(steps_per_epoch, _CALL_BYTES // (batch_size * x[0].nbytes)))
+    run = _device_function(module, settings, settings.epochs * steps_per_epoch)
+    while int(state.epoch) < settings.epochs:
+        rows = training[np.asarray(jax.random.permutation(jax.random.fold_in(order_key, state.epoch), len(training)))]
+        rows = rows[: steps_per_epoch * batch_size].reshape(steps_per_epoch, devices, -1).swapaxes(0, 1)
+        params, model_state, opt_state, epoch = state
+        figures = []
+        for step in range(0, steps_per_epoch, steps_per_call):
+            call = rows[:, step : step + steps_per_call]
+            (params, model_state, opt_state), figure = run((params, model_state, opt_state), x[call], labels[call])
+            figures.append(figure)
+        state = TrainState(params, model_state, opt_state, epoch + 1)
+        loss, accuracy = (float(np.concatenate(part).mean()) for part in zip(*figures, strict=True))
+        if not np.isfinite(loss):
+            raise CakeError(f"training: the loss is {loss} in epoch {int(state.epoch)}; lower the learning_rate")
+        held_out = _validate(as_model(module, state, spec), x[validation], labels[validation], settings)
+        yield state, EpochInfo(int(state.epoch), loss, accuracy, *held_out)
+
+
+def as_model(module: nn.Module, state: TrainState, spec: DataSpec) -> Teacher:
+    """The trained model of a state, in evaluation mode."""
+    return from_linen(module, {"params": state.params, **state.model_state}, spec)
+
+
+def distill(
+    key: Array,
+    model: nn.Module,
+    samples: SampleBatch,
+    settings: TrainSettings = DISTILLATION,
+    *,
+    spec: DataSpec | None = None,
+) -> Teacher:
+    """Trains a student on labelled samples, and on nothing else.
+
+    Args:
+      key: A `jax.random.key`.
+      model: The student's architecture.
+      samples: N samples with the teacher's logits.
+      settings: How it is trained; `loss` takes the teacher's logits, as `DistillationLoss` does.
+      spec: The input domain, which the student carries; by default what the samples tell of it, in normalised units.
+
+    Returns:
+      The student, itself a `Teacher`.
+
+    Raises:
+      CakeError: Settings or model do not fit, or the loss became NaN.
+    """
+    check(settings, "student")
+    spec = spec or DataSpec(samples.x.shape[1:], samples.logits.shape[-1])
+    init_key, train_key = jax.random.split(key)
+    state = init(init_key, model, spec, settings)
+    x, logits = np.asarray(samples.x), np.asarray(samples.logits)
+    for state, _ in epochs(train_key, state, model, spec, x, logits, settings):
+        pass
+    return as_model(model, state, spec)
+
+
+def _optimizer(settings: TrainSettings, num_steps: int) -> optax.GradientTransformation:
+    rate = schedules.learning_rate(settings.learning_rate, num_steps, schedule=settings.schedule)
+    if settings.optimizer == "adamw":
+        return optax.adamw(rate, weight_decay=settings.weight_decay)
+    rule = optax.sgd(rate, momentum=settings.momentum) if settings.optimizer == "sgd" else optax.adam(rate)
+    return optax.chain(optax.add_decayed_weights(settings.weight_decay), rule)
+
+
+def _hard_labels(labels: Array) -> Array:
+    return labels if labels.ndim == 1 else labels.argmax(axis=-1)
+
+
+@functools.lru_cache(maxsize=8)
+def _device_function(module: nn.Module, settings: TrainSettings, num_steps: int) -> Callable:
+    """`(state, x [D, n, b, *shape], labels [D, n, b, ...]) -> (state, (loss [n], accuracy [n]))`: n steps in a scan."""
+    optimizer = _optimizer(settings, num_steps)
+
+    def train_step(state: tuple, batch: tuple[Array, Array]) -> tuple[tuple, tuple[Array, Array]]:
+        params, model_state, opt_state = state
+        x, labels = batch
+
+        def objective(params: Any) -> tuple[Array, tuple]:
+            variables = {"params": params, **model_state}
+            logits, new_state = module.apply(variables, x, train=True, mutable=["batch_stats"])
+            accuracy = (logits.argmax(axis=-1) == _hard_labels(labels)).mean()
+            return settings.loss(logits, labels).mean(), ({**model_state, **new_state}, accuracy)
+
+        (loss, (model_state, accuracy)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        gradient, model_state, figures = lax.pmean((gradient, model_state, (loss, accuracy)), parallel.AXIS)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), model_state, opt_state), figures
+
+    def device(state: tuple, x: Array, labels: Array) -> tuple:
+        return lax.scan(train_step, state, (x, labels))
+
+    return parallel.map_devices(device, in_axes=(None, 0, 0), out_axes=None)
+
+
+def _validate(
+    model: Teacher, x: np.ndarray, labels: np.ndarray, settings: TrainSettings
+) -> tuple[float | None, float | None]:
+    if not len(x):
+        return None, None
+    logits = predict(model, x)
+    loss = settings.loss(jnp.asarray(logits), jnp.asarray(labels)).mean()
+    return float(loss), float((logits.argmax(axis=-1) == _hard_labels(labels)).mean())

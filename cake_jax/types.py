@@ -1,0 +1,118 @@
+"""The types that every floor shares: a data specification, a batch of synthetic samples, the error a user can mend."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+Array = jax.Array | np.ndarray
+
+
+class CakeError(ValueError):
+    """Something that the user can mend. The message is one line: the field or file at fault, and the mend."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSpec:
+    """Everything that a user is assumed to know of the teacher's input domain.
+
+    Inside the library x is always in normalised units, `(pixel - mean) / std`.
+
+    Attributes:
+      shape: Shape of one input: `(H, W, C)` for images, `(D,)` for feature vectors.
+      num_classes: Number of classes K, the width of the logits.
+      mean: Mean in pixel units; one value a channel (the last axis), or a single value for all.
+      std: Standard deviation in pixel units, like `mean`.
+      low: Lowest pixel value, None where the domain is unbounded.
+      high: Highest pixel value, None where the domain is unbounded.
+      class_names: K names, or empty.
+
+    Raises:
+      CakeError: A field is out of range, or its length does not fit `shape` or `num_classes`.
+    """
+
+    shape: tuple[int, ...]
+    num_classes: int
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    low: float | None = None
+    high: float | None = None
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.shape or min(self.shape) < 1:
+            raise CakeError(f"DataSpec.shape: {self.shape} needs at least one axis, and sizes of 1 or more")
+        if self.num_classes < 2:
+            raise CakeError(f"DataSpec.num_classes: {self.num_classes} is less than 2")
+        for name in ("mean", "std"):
+            if len(getattr(self, name)) not in (1, self.shape[-1]):
+                raise CakeError(f"DataSpec.{name}: give 1 value or {self.shape[-1]}, one for each channel")
+        if min(self.std) <= 0:
+            raise CakeError("DataSpec.std: every value must be above 0")
+        if self.class_names and len(self.class_names) != self.num_classes:
+            raise CakeError(f"DataSpec.class_names: {len(self.class_names)} names for {self.num_classes} classes")
+
+    @property
+    def is_image(self) -> bool:
+        """Whether one input is an image, `(H, W, C)`."""
+        return len(self.shape) == 3
+
+    def normalize(self, pixels: Array) -> np.ndarray:
+        """Pixels `[..., *shape]` to normalised units, float32, same shape."""
+        return (np.asarray(pixels, np.float32) - np.float32(self.mean)) / np.float32(self.std)
+
+    def denormalize(self, x: Array) -> np.ndarray:
+        """Normalised `[..., *shape]` to pixel units, float32, clipped to `[low, high]` where they are known."""
+        pixels = np.asarray(x, np.float32) * np.float32(self.std) + np.float32(self.mean)
+        if self.low is not None or self.high is not None:
+            pixels = np.clip(pixels, self.low, self.high)
+        return pixels
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values; `from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "DataSpec":
+        """The inverse of `to_dict`; lists, as JSON gives them, become tuples."""
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+
+
+class SampleBatch(NamedTuple):
+    """N synthetic samples. All but the logits and inputs are bookkeeping that filters and reports use.
+
+    Attributes:
+      x: Inputs in normalised units, `[N, *shape]` float32.
+      logits: The teacher's logits at x, `[N, K]` float32. Labels and temperature are chosen when the student trains.
+      target: The intended class, `[N]` int32; -1 where a method has none.
+      step_size: Step size of the mini-batch that the sample comes from, `[N]` float32.
+      set_index: Global number of the contrastive set that the sample belongs to, `[N]` int32.
+    """
+
+    x: Array
+    logits: Array
+    target: Array
+    step_size: Array
+    set_index: Array
+
+    @property
+    def count(self) -> int:
+        """Number of samples N."""
+        return len(self.x)
+
+    def select(self, mask: Array) -> "SampleBatch":
+        """The samples where the boolean `mask` `[N]` holds."""
+        return SampleBatch(*(np.asarray(field)[np.asarray(mask)] for field in self))
+
+
+def concatenate(batches: list[SampleBatch]) -> SampleBatch:
+    """Joins batches along the sample axis, on the host.
+
+    Raises:
+      CakeError: `batches` is empty.
+    """
+    if not batches:
+        raise CakeError("no sample batches to join")
+    return SampleBatch(*(np.concatenate([np.asarray(b) for b in field]) for field in zip(*batches, strict=True)))
