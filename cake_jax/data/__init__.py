@@ -67,6 +67,21 @@ def load(name: str, *, data_dir: str = "", max_train_examples: int = 0) -> Datas
     )
 
 
+def check(name: str, *, data_dir: str = "") -> None:
+    """Fails at once where `load` would have to fail: the data are not there and cannot be had.
+
+    Raises:
+      CakeError: With what to do.
+    """
+    _source(name).check(name, data_dir)
+
+
+def train_size(name: str, max_train_examples: int = 0) -> int:
+    """Number of training examples that `load` gives, without reading any."""
+    size = _source(name).TRAIN_SIZES[name]
+    return min(size, max_train_examples or size)
+
+
 def _source(name: str):
     for source in _SOURCES:
         if name in source.SPECS:

@@ -17,6 +17,7 @@ SPECS = {
         class_names=tuple("0123456789"),
     )
 }
+TRAIN_SIZES = {"digits": 1437}
 
 
 def load(
@@ -28,3 +29,7 @@ def load(
         images.reshape(-1, 8, 8, 1), labels, test_size=360, stratify=labels, random_state=0
     )
     return (train_x, train_y), (test_x, test_y)
+
+
+def check(name: str, data_dir: str) -> None:
+    """Always there."""

@@ -55,6 +55,7 @@ _MAKERS: dict[str, tuple[int, Callable[[int, int], Points]]] = {
     "checkerboard_4": (2, _checkerboard(4)),
 }
 SPECS = {name: DataSpec(shape=(2,), num_classes=classes) for name, (classes, _) in _MAKERS.items()}
+TRAIN_SIZES = dict.fromkeys(SPECS, NUM_TRAIN)
 
 
 def load(name: str, data_dir: str) -> tuple[Points, Points]:
@@ -63,3 +64,7 @@ def load(name: str, data_dir: str) -> tuple[Points, Points]:
     (train_x, train_y), (test_x, test_y) = make(NUM_TRAIN, 0), make(NUM_TEST, 1)
     mean, std = train_x.mean(axis=0), train_x.std(axis=0)
     return ((train_x - mean) / std, train_y), ((test_x - mean) / std, test_y)
+
+
+def check(name: str, data_dir: str) -> None:
+    """Always there."""

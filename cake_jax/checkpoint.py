@@ -1,0 +1,122 @@
+"""Checkpoints, behind Orbax: finished models with their specification, and the state of a training in progress."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from cake_jax import models
+from cake_jax.samples import write_atomically
+from cake_jax.teachers import Teacher, from_linen
+from cake_jax.types import CakeError, DataSpec
+
+_MODEL = "model.json"
+_VARIABLES = "variables"
+_TRAINING = "training"
+
+
+def save_model(folder: Path, model: Teacher, name: str, options: dict[str, Any]) -> None:
+    """Saves a finished model; `model.json` comes last, so that a folder that has it is complete.
+
+    Args:
+      folder: Made if need be; an unfinished save there is replaced.
+      model: The model.
+      name: Its architecture's name in `models.MODELS`.
+      options: The architecture's options.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    ocp.save(folder.absolute() / _VARIABLES, jax.device_get(model.variables), overwrite=True)
+    about = {"model": {"name": name, "options": options}, "spec": model.spec.to_dict()}
+    write_atomically(folder / _MODEL, json.dumps(about, indent=1).encode())
+    shutil.rmtree(folder / _TRAINING, ignore_errors=True)
+
+
+def has_model(folder: Path) -> bool:
+    """Whether `folder` holds a finished model."""
+    return (folder / _MODEL).exists()
+
+
+def model_info(folder: Path) -> dict[str, Any]:
+    """What `save_model` was told: `model.name`, `model.options` and `spec`.
+
+    Raises:
+      CakeError: No model is there, or its description is damaged.
+    """
+    try:
+        return json.loads((folder / _MODEL).read_text())
+    except FileNotFoundError as error:
+        raise CakeError(f"{folder}: no model here ({_MODEL} is missing)") from error
+    except ValueError as error:
+        raise CakeError(f"{folder / _MODEL}: damaged; save the model anew") from error
+
+
+def load_model(folder: Path) -> Teacher:
+    """Loads what `save_model` saved.
+
+    Raises:
+      CakeError: No model is there, or it is damaged.
+    """
+    about = model_info(folder)
+    try:
+        spec = DataSpec.from_dict(about["spec"])
+        module = models.create(about["model"]["name"], spec, about["model"]["options"])
+        shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), np.zeros((1, *spec.shape), np.float32)))
+        variables = ocp.load(folder.absolute() / _VARIABLES, shapes)
+    except CakeError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CakeError(f"{folder / _VARIABLES}: damaged, train the model anew: {reason}") from error
+    return from_linen(module, jax.device_get(variables), spec)
+
+
+def save_state(folder: Path, step: int, state: Any) -> None:
+    """Saves the state of a training after `step` epochs, then drops the one before.
+
+    Args:
+      folder: The model's folder.
+      step: Epochs done.
+      state: Pytree of arrays.
+    """
+    training = folder.absolute() / _TRAINING
+    training.mkdir(parents=True, exist_ok=True)
+    ocp.save(training / f"{step:06d}", jax.device_get(state), overwrite=True)
+    for old in _states(training)[:-1]:
+        shutil.rmtree(old)
+
+
+def load_state(folder: Path, like: Any) -> Any:
+    """The newest saved state of a training.
+
+    Args:
+      folder: The model's folder.
+      like: A state of the same structure, shapes and types.
+
+    Returns:
+      The saved state, or `like` itself where none was saved.
+
+    Raises:
+      CakeError: The state is damaged.
+    """
+    saved = _states(folder.absolute() / _TRAINING)
+    if not saved:
+        return like
+    try:
+        return jax.device_get(ocp.load(saved[-1], jax.tree.map(_shape, like)))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CakeError(f"{saved[-1]}: damaged, delete it and run again: {reason}") from error
+
+
+def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    """Shape and type of an array, the form in which Orbax wants to know what it loads."""
+    return jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype)
+
+
+def _states(training: Path) -> list[Path]:
+    """Finished saves in order; Orbax gives unfinished ones another name."""
+    return sorted(path for path in training.glob("*") if path.name.isdigit())

@@ -1,0 +1,71 @@
+"""The command line: `python scripts/run.py` and, where the package is installed, `cake-jax`."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags, logging
+from ml_collections import config_flags
+
+from cake_jax import config as config_lib, dry_run, experiment
+from cake_jax.types import CakeError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with a variant after a colon.", lock_config=True)
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<config name>[-<variant>].")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run that another config has left in the folder.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what the run would do and cost, and do nothing.")
+_PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with all its fields, and do nothing.")
+_CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; ends the process with one clear line and code 1 or 2 where something is wrong.
+
+    Args:
+      argv: Arguments with the program's name first; by default those of the process.
+    """
+    sys.exit(_run(list(argv or sys.argv)))
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        unknown = flags.FLAGS(argv)[1:]
+        if unknown:
+            raise CakeError(f"'{unknown[0]}' is no flag; see --help")
+        if _CONFIG.value is None:
+            raise CakeError("name a config: --config=configs/digits.py; see --help")
+        config_lib.check_fields(_CONFIG.value)
+    except Exception as error:  # absl and config files raise anything here; none of it is worth a traceback
+        return _fail(error, 2)
+    logging.set_verbosity(logging.ERROR)
+    jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(os.sched_getaffinity(0)))
+    try:
+        if _PRINT_CONFIG.value:
+            print(_CONFIG.value)
+        elif _DRY_RUN.value:
+            print(dry_run.describe(_CONFIG.value))
+        else:
+            name, variant = _names()
+            workdir = _WORKDIR.value or Path("runs", "-".join(filter(None, (name, variant))))
+            experiment.run(
+                _CONFIG.value, workdir, config_name=name, variant=variant, overwrite=_OVERWRITE.value
+            )
+    except (CakeError, OSError) as error:
+        return _fail(error, 1)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _names() -> tuple[str, str]:
+    """Name of the config file and of its variant."""
+    path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return Path(path).stem, variant
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+    return code

@@ -1,0 +1,155 @@
+"""The config: every field with its default, and the one place where fields become typed arguments.
+
+Config files start from `default()` and change what they need. Flags change single fields:
+`--config.synthesis.num_steps=64`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict, config_dict
+
+from cake_jax import data, methods, models
+from cake_jax.synthesis import SynthesisSettings, Weights, check as check_synthesis
+from cake_jax.train import DistillationLoss, TrainSettings, check as check_training
+from cake_jax.types import CakeError, DataSpec
+
+
+def default() -> ConfigDict:
+    """A locked config of all fields, with defaults that suit small images."""
+    config = ConfigDict()
+    config.seed = 0
+    config.method = "cake"  # a name in cake_jax.methods.METHODS
+
+    # Values that a method puts in the place of fields of config.synthesis that are None.
+    config.methods = ConfigDict({"cake": {"langevin_temperature": 0.0}, "lake": {"langevin_temperature": 1.0}, "noise": {}})
+
+    # Stages. One that is off and needed by a later one is taken from an earlier run (from_run).
+    config.run = ConfigDict({"teacher": True, "synthesis": True, "student": True, "evaluation": True})
+
+    config.dataset = ConfigDict()
+    config.dataset.name = "digits"  # a name in cake_jax.data.NAMES
+    config.dataset.data_dir = ""  # folder of prepared TFDS data sets; empty for TFDS's own default
+    config.dataset.max_train_examples = 0  # 0 for all
+
+    config.teacher = _training(validation_fraction=0.1)
+    config.teacher.from_run = ""  # folder of a finished run whose teacher to use; no teacher is trained then
+
+    config.student = _training(validation_fraction=0.01)
+    config.student.temperature = 1.0  # tau of the soft labels
+    config.student.hard_weight = 0.0  # weight of the cross entropy to the teacher's argmax
+
+    config.synthesis = ConfigDict()
+    config.synthesis.num_batches = 10  # M mini-batches
+    config.synthesis.batch_size = 500  # samples a mini-batch
+    config.synthesis.num_groups = 10  # samples a set, each of another target class
+    config.synthesis.num_steps = 256  # T gradient steps
+    config.synthesis.step_size = 0.1  # of the first mini-batch
+    config.synthesis.schedule = "linear"  # constant, linear or cosine, in decades over the mini-batches
+    config.synthesis.decay_magnitude = 4.0  # decades that the step size falls
+    config.synthesis.optimizer = "sgd"  # sgd or adam
+    config.synthesis.langevin_temperature = config_dict.placeholder(float)  # None: as config.methods has it
+    config.synthesis.precision = "float32"  # float32 or bf16, of the teacher's arithmetic
+    config.synthesis.contrastive = "mse"  # mse or snn
+    config.synthesis.snn_temperature = 1.0
+    config.synthesis.weights = ConfigDict({"cls": 1.0, "contr": 1.0, "tv": 0.0, "entropy": 0.0})
+    config.synthesis.sets_per_chunk = 0  # sets that step together on a device; 0 chooses for the backend
+    config.synthesis.min_step_size = config_dict.placeholder(float)  # samples outside this range are made, but
+    config.synthesis.max_step_size = config_dict.placeholder(float)  # the student does not see them
+    config.synthesis.from_run = ""  # folder of a finished run whose samples to use; none are made then
+    return config.lock()
+
+
+class Settings(NamedTuple):
+    """A config as typed arguments.
+
+    Attributes:
+      spec: Of the data set.
+      method: The method.
+      teacher: How the teacher is trained.
+      synthesis: How samples are made, as the method reads it.
+      student: How the student is trained.
+    """
+
+    spec: DataSpec
+    method: methods.Method
+    teacher: TrainSettings
+    synthesis: SynthesisSettings
+    student: TrainSettings
+
+
+def resolve(config: ConfigDict) -> Settings:
+    """Checks a config and turns it into typed arguments.
+
+    Raises:
+      CakeError: A value that cannot work, named by its field.
+    """
+    spec = data.spec_of(config.dataset.name)
+    method = methods.get(config.method)
+    fields = {
+        name: config.synthesis[name]
+        for name in SynthesisSettings.__dataclass_fields__
+        if name in config.synthesis and name != "weights"
+    }
+    own = config.methods.get(config.method, {})
+    fields = {name: own.get(name) if value is None else value for name, value in fields.items()}
+    if fields["langevin_temperature"] is None:
+        fields["langevin_temperature"] = 0.0
+    synthesis = method.settings(SynthesisSettings(**fields, weights=Weights(**config.synthesis.weights)))
+    loss = DistillationLoss(config.student.temperature, config.student.hard_weight)
+    settings = Settings(spec, method, _train_settings(config.teacher), synthesis, _train_settings(config.student, loss=loss))
+    check_synthesis(settings.synthesis, spec)
+    for stage in ("teacher", "student"):
+        check_training(getattr(settings, stage), stage)
+        models.create(config[stage].model.name, spec, config[stage].model.options)
+    run = config.run
+    if not run.teacher and not config.teacher.from_run and (run.synthesis or run.evaluation):
+        raise CakeError("run.teacher: off, so name a finished run in teacher.from_run")
+    if run.student and not run.synthesis and not config.synthesis.from_run:
+        raise CakeError("run.synthesis: off, so name a finished run in synthesis.from_run")
+    return settings
+
+
+def check_fields(config: ConfigDict) -> None:
+    """Refuses a config that lacks a field of `default`; a file that starts from there lacks none.
+
+    Raises:
+      CakeError: With the first missing field.
+    """
+    missing = sorted(set(dict(_flat(default().to_dict()))) - set(dict(_flat(config.to_dict()))))
+    missing = [name for name in missing if ".options." not in name and not name.startswith("methods.")]
+    if missing:
+        raise CakeError(f"config.{missing[0]}: missing; start the config file from cake_jax.config.default()")
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """Name of the first field in which two configs, as nested dicts, differ; None where they are the same."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    return next((name for name in sorted(before | after) if before.get(name) != after.get(name)), None)
+
+
+def _training(validation_fraction: float) -> ConfigDict:
+    section = ConfigDict()
+    section.model = ConfigDict({"name": "mlp", "options": ConfigDict()})  # options: fields of the Flax module
+    section.epochs = 30
+    section.batch_size = 256
+    section.learning_rate = 0.1
+    section.optimizer = "sgd"  # sgd, adam or adamw
+    section.schedule = "one_cycle"  # constant, one_cycle or multi_step
+    section.momentum = 0.9
+    section.weight_decay = 5e-4
+    section.validation_fraction = validation_fraction
+    return section
+
+
+def _train_settings(section: ConfigDict, **others: Any) -> TrainSettings:
+    names = [name for name in TrainSettings.__dataclass_fields__ if name in section]
+    return TrainSettings(**{name: section[name] for name in names}, **others)
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,89 @@
+"""What a run would do and cost, found out without doing it."""
+
+import dataclasses
+import time
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from cake_jax import data, models, train
+from cake_jax.config import Settings, resolve
+from cake_jax.synthesis import SynthesisSettings
+from cake_jax.teachers import Teacher
+
+_STEPS = 4
+
+
+def describe(config: ConfigDict) -> str:
+    """Stages, sample and query counts, and an estimate of the time on the devices at hand.
+
+    The estimate times a few steps of each stage on made-up data with freshly initialised models.
+
+    Args:
+      config: The config.
+
+    Returns:
+      Lines of text.
+
+    Raises:
+      CakeError: The config cannot work.
+    """
+    settings = resolve(config)
+    lines = [f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}, method {config.method}"]
+    size = data.train_size(config.dataset.name, config.dataset.max_train_examples)
+    if config.teacher.from_run:
+        lines.append(f"teacher    from {config.teacher.from_run}")
+    elif config.run.teacher:
+        lines.append(_training_line("teacher", config, settings, settings.teacher, size))
+    synthesis = settings.synthesis
+    samples = synthesis.forward_queries
+    if config.synthesis.from_run:
+        lines.append(f"synthesis  samples from {config.synthesis.from_run}")
+    elif config.run.synthesis:
+        seconds = _seconds_of_synthesis(config, settings, synthesis)
+        lines.append(
+            f"synthesis  {samples:,} samples ({synthesis.num_batches} x {synthesis.batch_size}), "
+            f"{synthesis.num_steps} steps; teacher queries: {synthesis.gradient_queries:,} gradient, "
+            f"{synthesis.forward_queries:,} forward; about {_time(seconds)}"
+        )
+    if config.run.student:
+        lines.append(_training_line("student", config, settings, settings.student, samples))
+    lines.append("evaluation on the real test set" if config.run.evaluation else "no evaluation")
+    return "\n".join(lines)
+
+
+def _training_line(stage: str, config: ConfigDict, settings: Settings, how: train.TrainSettings, size: int) -> str:
+    training = size - round(how.validation_fraction * size)
+    steps = max(1, training // min(how.batch_size, training))
+    spec, model = settings.spec, config[stage].model
+    module = models.create(model.name, spec, model.options)
+    rows = _STEPS * min(how.batch_size, training)
+    x = np.zeros((rows, *spec.shape), np.float32)
+    labels = np.zeros(rows, np.int32) if stage == "teacher" else np.zeros((rows, spec.num_classes), np.float32)
+    trial = dataclasses.replace(how, epochs=3, validation_fraction=0.0)
+    key = jax.random.key(0)
+    times = [time.perf_counter()]
+    for _ in train.epochs(key, train.init(key, module, spec, trial), module, spec, x, labels, trial):
+        times.append(time.perf_counter())
+    seconds = min(np.diff(times)) / _STEPS * steps * how.epochs
+    return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples; about {_time(seconds)}"
+
+
+def _seconds_of_synthesis(config: ConfigDict, settings: Settings, synthesis: SynthesisSettings) -> float:
+    spec, model = settings.spec, config.teacher.model
+    module = models.create(model.name, spec, model.options)
+    key = jax.random.key(0)
+    state = train.init(key, module, spec, settings.teacher)
+    teacher: Teacher = train.as_model(module, state, spec)
+    trial = dataclasses.replace(synthesis, num_steps=min(_STEPS, synthesis.num_steps))
+    times = []
+    for batch in range(3):
+        started = time.perf_counter()
+        settings.method.next(key, settings.method.init(key, spec, trial, min(batch, trial.num_batches - 1)), teacher, None)
+        times.append(time.perf_counter() - started)
+    return min(times[1:]) * (synthesis.num_steps + 1) / (trial.num_steps + 1) * synthesis.num_batches
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,321 @@
+"""One run: the stages in order, what they leave on disk, and how they go on after a stop.
+
+Data takes one way through: config -> teacher -> samples -> student -> evaluation -> report. Every stage first looks at
+what the run's folder holds, and does what is missing. Real data are read by the teacher's training and by the
+evaluation, never while samples are made or the student trains.
+"""
+
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from cake_jax import checkpoint, data, models, report, train
+from cake_jax.config import Settings, first_difference, resolve
+from cake_jax.evaluate import evaluate
+from cake_jax.metrics import MetricsLog
+from cake_jax.samples import SampleStore, write_atomically
+from cake_jax.teachers import Teacher
+from cake_jax.types import CakeError, DataSpec
+
+RESULTS = "results.json"
+CONFIG = "config.json"
+
+
+class Run(NamedTuple):
+    """What a run has left.
+
+    Attributes:
+      teacher: The teacher, or None.
+      student: The student, or None.
+      samples: The sample store; empty where no samples were made.
+      results: The content of `results.json`, or None where the run is unfinished.
+    """
+
+    teacher: Teacher | None
+    student: Teacher | None
+    samples: SampleStore
+    results: dict[str, Any] | None
+
+
+def load(folder: str | Path) -> "Run | Teacher":
+    """Loads a run, or one model.
+
+    Args:
+      folder: A run's folder, or its `teacher` or `student`.
+
+    Returns:
+      A `Run`, or a `Teacher` where the folder holds a model.
+
+    Raises:
+      CakeError: Neither is there, or it is damaged.
+    """
+    folder = Path(folder)
+    if checkpoint.has_model(folder):
+        return checkpoint.load_model(folder)
+    if not (folder / CONFIG).exists():
+        raise CakeError(f"{folder}: neither a run nor a model")
+    teacher, student = (
+        checkpoint.load_model(folder / name) if checkpoint.has_model(folder / name) else None
+        for name in ("teacher", "student")
+    )
+    results = json.loads((folder / RESULTS).read_text()) if (folder / RESULTS).exists() else None
+    return Run(teacher, student, SampleStore(folder / "samples"), results)
+
+
+def run(
+    config: ConfigDict, workdir: str | Path, *, config_name: str, variant: str = "", overwrite: bool = False
+) -> dict[str, Any]:
+    """Runs what a config says, or goes on with it.
+
+    Args:
+      config: A config as `cake_jax.config.default` makes it.
+      workdir: The run's folder.
+      config_name: For `results.json`.
+      variant: For `results.json`.
+      overwrite: Delete what another config has left in `workdir`.
+
+    Returns:
+      The content of `results.json`.
+
+    Raises:
+      CakeError: The config cannot work, `workdir` holds another run, or something in it is damaged.
+    """
+    settings = resolve(config)
+    workdir = Path(workdir)
+    _claim(workdir, config, overwrite)
+    if (workdir / RESULTS).exists():
+        print(f"{workdir} holds the finished run of this config; nothing to do. See {workdir / 'report.html'}")
+        return json.loads((workdir / RESULTS).read_text())
+    if (config.run.teacher and not config.teacher.from_run) or config.run.evaluation:
+        data.check(config.dataset.name, data_dir=config.dataset.data_dir)
+    log = MetricsLog(workdir / "metrics.jsonl")
+    keys = dict(zip(("teacher", "synthesis", "student"), jax.random.split(jax.random.key(config.seed), 3), strict=True))
+
+    # Teacher
+    teacher = _teacher_stage(keys["teacher"], config, settings, workdir / "teacher", log)
+
+    # Samples
+    store = _synthesis_stage(keys["synthesis"], config, settings, workdir, teacher, log)
+
+    # Student
+    student = _student_stage(keys["student"], config, settings, workdir / "student", store, log)
+
+    # Evaluation on real data: the first look at the test set
+    dataset = _load_data(config) if config.run.evaluation else None
+    figures = _evaluation(dataset, teacher, student) if dataset else {}
+
+    # Results and report
+    results = _results(config, settings, teacher, student, store, figures, log)
+    results = {"config_name": config_name, "variant": variant, **results}
+    report.write(workdir, results, log, teacher, student, store, dataset)
+    write_atomically(workdir / RESULTS, json.dumps(results, indent=1).encode())
+    print(report.table(results))
+    print(f"report: {workdir / 'report.html'}")
+    return results
+
+
+def _claim(workdir: Path, config: ConfigDict, overwrite: bool) -> None:
+    """Makes the folder this config's own, or refuses."""
+    path = workdir / CONFIG
+    wanted = json.loads(config.to_json_best_effort())
+    if overwrite and path.exists():
+        shutil.rmtree(workdir)
+    if path.exists():
+        try:
+            field = first_difference(json.loads(path.read_text()), wanted)
+        except ValueError as error:
+            raise CakeError(f"{path}: damaged; use another --workdir, or --overwrite") from error
+        if field:
+            raise CakeError(
+                f"{workdir}: holds a run with another config, which differs in {field}; "
+                "use another --workdir, or --overwrite"
+            )
+        return
+    if workdir.exists() and any(workdir.iterdir()):
+        raise CakeError(f"{workdir}: is not empty and no run of ours; use another --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(wanted, indent=1).encode())
+
+
+def _load_data(config: ConfigDict) -> data.Dataset:
+    section = config.dataset
+    return data.load(section.name, data_dir=section.data_dir, max_train_examples=section.max_train_examples)
+
+
+def _teacher_stage(
+    key: jax.Array, config: ConfigDict, settings: Settings, folder: Path, log: MetricsLog
+) -> Teacher | None:
+    model = config.teacher.model
+    if checkpoint.has_model(folder):
+        return checkpoint.load_model(folder)
+    if config.teacher.from_run:
+        source = Path(config.teacher.from_run)
+        source = source if checkpoint.has_model(source) else source / "teacher"
+        teacher, about = checkpoint.load_model(source), checkpoint.model_info(source)["model"]
+        if teacher.spec != settings.spec:
+            raise CakeError(f"teacher.from_run: the teacher in {source} is of other data than {config.dataset.name}")
+        checkpoint.save_model(folder, teacher, about["name"], about["options"])
+        return teacher
+    if not config.run.teacher:
+        return None
+    dataset = _load_data(config)
+    module = models.create(model.name, settings.spec, model.options)
+    teacher = _fit("teacher", key, module, settings.spec, dataset.train_x, dataset.train_y, settings.teacher, folder, log)
+    checkpoint.save_model(folder, teacher, model.name, model.options.to_dict())
+    return teacher
+
+
+def _synthesis_stage(
+    key: jax.Array, config: ConfigDict, settings: Settings, workdir: Path, teacher: Teacher | None, log: MetricsLog
+) -> SampleStore:
+    if config.synthesis.from_run:
+        source = Path(config.synthesis.from_run)
+        if not (source / "samples").exists():
+            raise CakeError(f"synthesis.from_run: no samples in {source}")
+        return SampleStore(source / "samples")
+    store = SampleStore(workdir / "samples")
+    if not config.run.synthesis:
+        return store
+    log.keep("synthesis", lambda batch: batch in store.entries)
+    synthesis, method = settings.synthesis, settings.method
+    missing = [batch for batch in range(synthesis.num_batches) if batch not in store.entries]
+    queries = {
+        "forward": synthesis.forward_queries // synthesis.num_batches,
+        "gradient": synthesis.gradient_queries // synthesis.num_batches,
+    }
+    bar = tqdm(
+        total=synthesis.num_batches * synthesis.batch_size,
+        initial=store.count,
+        desc="synthesis",
+        unit=" samples",
+        disable=None,
+    )
+    with bar:
+        for batch in missing:
+            started = time.perf_counter()
+            state = method.init(key, settings.spec, synthesis, batch)
+            _, samples, info = method.next(key, state, teacher, None)
+            seconds = time.perf_counter() - started
+            log.write("synthesis", batch, **info._asdict(), seconds=seconds)
+            store.append(batch, samples, num_steps=synthesis.num_steps, queries=queries)
+            bar.update(samples.count)
+            bar.set_postfix(_short(info))
+    return store
+
+
+def _student_stage(
+    key: jax.Array, config: ConfigDict, settings: Settings, folder: Path, store: SampleStore, log: MetricsLog
+) -> Teacher | None:
+    if not config.run.student:
+        return None
+    if checkpoint.has_model(folder):
+        return checkpoint.load_model(folder)
+    section = config.synthesis
+    samples = store.select(min_step_size=section.min_step_size, max_step_size=section.max_step_size)
+    model = config.student.model
+    module = models.create(model.name, settings.spec, model.options)
+    student = _fit("student", key, module, settings.spec, samples.x, samples.logits, settings.student, folder, log)
+    checkpoint.save_model(folder, student, model.name, model.options.to_dict())
+    return student
+
+
+def _fit(
+    stage: str,
+    key: jax.Array,
+    module: Any,
+    spec: DataSpec,
+    x: np.ndarray,
+    labels: np.ndarray,
+    settings: train.TrainSettings,
+    folder: Path,
+    log: MetricsLog,
+) -> Teacher:
+    """Trains a model epoch by epoch, from the newest saved state if there is one."""
+    init_key, train_key = jax.random.split(key)
+    state = checkpoint.load_state(folder, train.init(init_key, module, spec, settings))
+    done = int(state.epoch)
+    log.keep(stage, lambda epoch: epoch <= done)
+    with tqdm(total=settings.epochs, initial=done, desc=stage, unit=" epochs", disable=None) as bar:
+        started = time.perf_counter()
+        for state, info in train.epochs(train_key, state, module, spec, x, labels, settings):
+            seconds, started = time.perf_counter() - started, time.perf_counter()
+            log.write(stage, info.epoch, **info._asdict(), seconds=seconds)
+            checkpoint.save_state(folder, info.epoch, state)
+            bar.update()
+            bar.set_postfix(_short(info))
+    return train.as_model(module, state, spec)
+
+
+def _evaluation(dataset: data.Dataset, teacher: Teacher | None, student: Teacher | None) -> dict[str, Any]:
+    """Figures on the real test set, by model."""
+    x, y = dataset.test_x, dataset.test_y
+    figures = {}
+    if teacher is not None:
+        figures["teacher"] = evaluate(teacher, None, x, y)
+    if student is not None:
+        figures["student"] = evaluate(student, teacher, x, y)
+    return figures
+
+
+def _results(
+    config: ConfigDict,
+    settings: Settings,
+    teacher: Teacher | None,
+    student: Teacher | None,
+    store: SampleStore,
+    figures: dict[str, Any],
+    log: MetricsLog,
+) -> dict[str, Any]:
+    """The content of `results.json` but for the names of the config; a figure that nothing gave is null."""
+    of_teacher, of_student = figures.get("teacher", {}), figures.get("student", {})
+    synthesis = store.totals()
+    seconds = {stage: log.seconds(stage) for stage in ("teacher", "synthesis", "student")}
+    return {
+        "method": config.method,
+        "seed": config.seed,
+        "teacher": {
+            "test_accuracy": of_teacher.get("accuracy"),
+            "num_params": teacher.num_params if teacher else None,
+        },
+        "student": {
+            "test_accuracy": of_student.get("accuracy"),
+            "test_agreement": of_student.get("agreement"),
+            "test_kl": of_student.get("kl"),
+            "test_accuracy_per_class": of_student.get("per_class_accuracy"),
+            "num_params": student.num_params if student else None,
+        },
+        "samples": {
+            "count": store.count,
+            "num_steps": settings.synthesis.num_steps,
+            "teacher_queries": sum(synthesis.values()),
+        },
+        "queries": {"synthesis": synthesis, "student": {"forward": 0, "gradient": 0}},
+        "seconds": {**seconds, "total": sum(seconds.values())},
+        "environment": {
+            "jax": jax.__version__,
+            "devices": [device.device_kind for device in jax.local_devices()],
+            "commit": _commit(),
+        },
+    }
+
+
+def _short(info: Any) -> dict[str, str]:
+    return {name: f"{value:.4g}" for name, value in info._asdict().items() if isinstance(value, float)}
+
+
+def _commit() -> str:
+    """The commit of the source tree, or the version of the package where it is installed without one."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return f"cake_jax {importlib.metadata.version('cake_jax')}"

@@ -1,0 +1,15 @@
+"""The floor that every method must beat: the teacher labels its start samples, by default Gaussian noise."""
+
+import dataclasses
+
+from cake_jax.methods import cake
+from cake_jax.methods.method import Method
+from cake_jax.synthesis import SynthesisSettings
+
+
+def without_steps(settings: SynthesisSettings) -> SynthesisSettings:
+    """The same settings with T = 0: no gradient is asked for."""
+    return dataclasses.replace(settings, num_steps=0)
+
+
+METHOD = cake.METHOD._replace(settings=without_steps)

@@ -1,0 +1,175 @@
+"""The sample store: append-only shards, one a mini-batch, and an index.
+
+A shard is complete before the index names it, and the index grows by whole lines; so a kill at any moment leaves a
+store that reads as what was finished. Anyone can open a shard with `numpy.load`. To export a whole store as one file:
+
+    python -m cake_jax.samples runs/digits/samples samples.npz
+"""
+
+import hashlib
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cake_jax.types import CakeError, SampleBatch, concatenate
+
+INDEX = "index.jsonl"
+
+
+class SampleStore:
+    """The synthetic samples of one run.
+
+    Attributes:
+      folder: Where the shards and the index are.
+      entries: What the index says, by mini-batch number: `file`, `count`, `shape`, `num_classes`, `dtype`, `step_size`,
+        `sha256`, and what `append` was given besides.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Opens a store, or starts an empty one where there is none.
+
+        Raises:
+          CakeError: The index is damaged anywhere but in an unfinished last line.
+        """
+        self.folder = Path(folder)
+        self.entries: dict[int, dict[str, Any]] = {}
+        index = self.folder / INDEX
+        lines = index.read_text().splitlines(keepends=True) if index.exists() else []
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith("\n"):
+                index.write_text("".join(lines[:-1]))
+                break
+            try:
+                entry = json.loads(line)
+                self.entries[int(entry["batch"])] = entry
+            except (ValueError, KeyError, TypeError) as error:
+                raise CakeError(f"{index}: line {number} is damaged; delete the line and run again") from error
+        # A shard that was deleted, because it was damaged say, is simply one to make again.
+        self.entries = {batch: e for batch, e in sorted(self.entries.items()) if (self.folder / e["file"]).exists()}
+
+    @property
+    def count(self) -> int:
+        """Number of samples in all."""
+        return sum(entry["count"] for entry in self.entries.values())
+
+    def append(self, batch: int, samples: SampleBatch, **facts: Any) -> None:
+        """Adds a mini-batch; it is on the disk when this returns.
+
+        Args:
+          batch: Number of the mini-batch, not in the store yet.
+          samples: Its samples; all of one step size.
+          **facts: JSON-ready values for the index, such as query counts.
+
+        Raises:
+          CakeError: The store holds the mini-batch already.
+          OSError: The disk is full, say; the store is as it was before.
+        """
+        if batch in self.entries:
+            raise CakeError(f"{self.folder}: mini-batch {batch} is there already")
+        buffer = io.BytesIO()
+        np.savez(buffer, **{name: np.asarray(value) for name, value in samples._asdict().items()})
+        content = buffer.getvalue()
+        entry = {
+            "batch": batch,
+            "file": f"batch-{batch:06d}.npz",
+            "count": samples.count,
+            "shape": list(samples.x.shape[1:]),
+            "num_classes": int(samples.logits.shape[-1]),
+            "dtype": str(np.asarray(samples.x).dtype),
+            "step_size": float(samples.step_size[0]),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            **facts,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / entry["file"], content)
+        with open(self.folder / INDEX, "a") as index:
+            index.write(json.dumps(entry) + "\n")
+            index.flush()
+            os.fsync(index.fileno())
+        self.entries[batch] = entry
+
+    def read(self, batch: int) -> SampleBatch:
+        """One mini-batch.
+
+        Raises:
+          CakeError: Its shard is missing, or is not what was written.
+        """
+        path = self.folder / self.entries[batch]["file"]
+        mend = "delete it and run again: it will be made anew"
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CakeError(f"{path}: cannot be read ({error.strerror})") from error
+        if hashlib.sha256(content).hexdigest() != self.entries[batch]["sha256"]:
+            raise CakeError(f"{path}: damaged, its checksum differs; {mend}")
+        with np.load(io.BytesIO(content), allow_pickle=False) as shard:
+            return SampleBatch(**{name: shard[name] for name in SampleBatch._fields})
+
+    def select(self, *, min_step_size: float | None = None, max_step_size: float | None = None) -> SampleBatch:
+        """All samples, or those whose step size lies in a closed range, in the order of their mini-batches.
+
+        Args:
+          min_step_size: Lowest step size to keep; None for no limit.
+          max_step_size: Highest step size to keep; None for no limit.
+
+        Raises:
+          CakeError: A shard is damaged, or nothing is left.
+        """
+        low = 0.0 if min_step_size is None else min_step_size
+        high = float("inf") if max_step_size is None else max_step_size
+        kept = [batch for batch, entry in self.entries.items() if low <= entry["step_size"] <= high]
+        if not kept:
+            raise CakeError(f"{self.folder}: no samples with a step size from {low} to {high}; there are {self.count} in all")
+        return concatenate([self.read(batch) for batch in kept])
+
+    def totals(self) -> Mapping[str, int]:
+        """Teacher queries that the samples cost: `forward` and `gradient`, as the index has them."""
+        return {
+            kind: sum(entry.get("queries", {}).get(kind, 0) for entry in self.entries.values())
+            for kind in ("forward", "gradient")
+        }
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that it is either there as a whole or not at all, whenever the process dies.
+
+    Raises:
+      OSError: The disk is full, say; what was at `path` before is untouched.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def export(folder: str | Path, path: str | Path) -> int:
+    """Writes all samples of a store as one `.npz` with the fields of `SampleBatch`; returns how many.
+
+    Raises:
+      CakeError: There is no store, it is empty, or a shard is damaged.
+    """
+    if not (Path(folder) / INDEX).exists():
+        raise CakeError(f"{folder}: no sample store ({INDEX} is missing)")
+    samples = SampleStore(folder).select()
+    np.savez(path, **{name: np.asarray(value) for name, value in samples._asdict().items()})
+    return samples.count
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m cake_jax.samples FOLDER FILE.npz")
+    try:
+        print(f"{export(sys.argv[1], sys.argv[2])} samples written to {sys.argv[2]}")
+    except (CakeError, OSError) as problem:
+        sys.exit(f"error: {problem}")

@@ -1,0 +1,196 @@
+"""Architectures by their parameter counts, and the layers against their `flax.linen` and `lax` originals."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from cake_jax import models
+from cake_jax.models import layers
+from cake_jax.types import CakeError, DataSpec
+
+MNIST = DataSpec(shape=(28, 28, 1), num_classes=10)
+POINTS = DataSpec(shape=(2,), num_classes=2)
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def random(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def num_params(module, spec):
+    variables = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "options", "count"),
+    [
+        ("mlp", POINTS, None, 942),
+        ("mlp", POINTS, {"num_hidden": 0, "width": 7}, 2 * 7 + 7 + 7 * 2 + 2),
+        ("lenet5", MNIST, None, 61_706),
+        ("lenet5_half", MNIST, None, 15_738),
+        ("lenet5", MNIST, {"features": (3, 8, 60, 42)}, 15_738),
+        ("cnn", MNIST, {}, 107_658),
+        ("logistic_regression", MNIST, None, 7_850),
+    ],
+)
+def test_parameter_count(name, spec, options, count):
+    assert num_params(models.create(name, spec, options), spec) == count
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_output_shape(name):
+    module = models.create(name, MNIST)
+    shape = jax.eval_shape(
+        lambda x: module.init_with_output(jax.random.key(0), x, train=False)[0],
+        jax.ShapeDtypeStruct((3, 28, 28, 1), jnp.float32),
+    ).shape
+    assert shape == (3, 10)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3)])
+def test_lenet_on_other_images(shape):
+    spec = DataSpec(shape=shape, num_classes=4)
+    logits, _ = models.create("lenet5_half", spec).init_with_output(jax.random.key(0), random(2, *shape))
+    assert logits.shape == (2, 4) and np.isfinite(logits).all()
+    assert np.abs(logits[0] - logits[1]).max() > 1e-4
+
+
+def test_lenet_pads_small_images_with_zeros():
+    module, small = models.create("lenet5_half", MNIST), 1 + random(1, 8, 8, 1)
+    variables = module.init(jax.random.key(0), small)
+    padded = np.pad(small, ((0, 0), (12, 12), (12, 12), (0, 0)))
+    assert padded.shape == (1, 32, 32, 1)
+    np.testing.assert_allclose(module.apply(variables, small), module.apply(variables, padded), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "fault"),
+    [("lenet6", None, "lenet6"), ("mlp", {"widht": 3}, "widht"), ("cnn", {"width": 3}, "width")],
+)
+def test_create_refuses(name, options, fault):
+    with pytest.raises(CakeError, match=fault) as caught:
+        models.create(name, MNIST, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_create_makes_equal_modules():
+    assert models.create("mlp", POINTS, {"width": 9}) == models.create("mlp", POINTS, {"width": 9})
+    assert models.create("mlp", POINTS, {"width": 9}) != models.create("mlp", POINTS)
+
+
+CONVOLUTIONS = [
+    # Image, kernel, features, strides, padding.
+    ((9, 8, 1), (3, 3), 4, (1, 1), "VALID"),
+    ((9, 8, 3), (5, 5), 6, (1, 1), "VALID"),
+    ((9, 8, 3), (5, 5), 6, (1, 1), "SAME"),
+    ((9, 8, 16), (3, 3), 8, (1, 1), "VALID"),
+    ((9, 8, 16), (3, 3), 8, (1, 1), "SAME"),
+    ((9, 8, 2), (4, 4), 3, (1, 1), "VALID"),
+    ((9, 8, 2), (4, 4), 3, (1, 1), "SAME"),
+    ((9, 8, 2), (2, 3), 3, (1, 1), "SAME"),
+    ((9, 8, 32), (4, 4), 16, (1, 1), "VALID"),
+    ((9, 8, 1), (3, 3), 4, (1, 1), ((1, 2), (0, 3))),
+    ((9, 8, 16), (3, 3), 4, (1, 1), ((1, 2), (0, 3))),
+    ((9, 8, 2), (3, 3), 4, (2, 2), "SAME"),
+    ((9, 8, 2), (3, 3), 4, (2, 1), "VALID"),
+    ((5, 5, 4), (5, 5), 7, (1, 1), "VALID"),
+    ((9, 8, 4), (1, 1), 7, (1, 1), "SAME"),
+]
+
+
+def assert_same_with_gradients(function, reference, *arguments):
+    """Values, and what both pull back of one random cotangent."""
+    value, pull = jax.vjp(function, *arguments)
+    expected, pull_expected = jax.vjp(reference, *arguments)
+    assert value.shape == expected.shape and value.dtype == expected.dtype
+    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
+    cotangent = random(*value.shape, seed=7)
+    for gradient, gradient_expected in zip(pull(cotangent), pull_expected(cotangent), strict=True):
+        np.testing.assert_allclose(gradient, gradient_expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("image", "window", "features", "strides", "padding"), CONVOLUTIONS)
+def test_convolution_equals_lax(image, window, features, strides, padding):
+    x, kernel = random(2, *image), random(*window, image[-1], features, seed=1)
+    assert_same_with_gradients(
+        lambda x, kernel: layers.convolution(x, kernel, strides, padding, dimension_numbers=NHWC),
+        lambda x, kernel: lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=NHWC),
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [
+        (3, {"rhs_dilation": (2, 2)}),
+        (3, {"lhs_dilation": (2, 1)}),
+        (4, {"feature_group_count": 2}),
+    ],
+    ids=["dilated kernel", "dilated input", "groups"],
+)
+def test_convolution_heeds_other_options(channels, options):
+    x = random(2, 9, 8, channels)
+    kernel = random(3, 3, channels // options.get("feature_group_count", 1), 6, seed=1)
+    options = {"dimension_numbers": NHWC, **options}
+    assert_same_with_gradients(
+        lambda x, kernel: layers.convolution(x, kernel, (1, 1), "VALID", **options),
+        lambda x, kernel: lax.conv_general_dilated(x, kernel, (1, 1), "VALID", **options),
+        x,
+        kernel,
+    )
+
+
+class Stack(nn.Module):
+    """Two convolutions made by `conv`, named by Flax."""
+
+    conv: object
+    options: tuple = ()
+
+    @nn.compact
+    def __call__(self, x):
+        return self.conv(4, (4, 4))(nn.relu(self.conv(6, (3, 3), **dict(self.options))(x)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"padding": "VALID"},
+        {"padding": 1, "use_bias": False},
+        {"padding": ((0, 1), (2, 0))},
+        {"strides": 2, "padding": "VALID"},
+        {"kernel_dilation": 2},
+        {"feature_group_count": 3},
+        {"padding": "CIRCULAR"},
+        {"dtype": jnp.bfloat16},
+    ],
+    ids=str,
+)
+def test_conv_equals_flax(options):
+    x, key, options = random(2, 12, 11, 3), jax.random.key(0), tuple(options.items())
+    value, variables = Stack(layers.Conv, options).init_with_output(key, x)
+    expected, expected_variables = Stack(nn.Conv, options).init_with_output(key, x)
+    assert jax.tree.structure(variables) == jax.tree.structure(expected_variables)
+    jax.tree.map(np.testing.assert_array_equal, variables, expected_variables)
+    assert value.dtype == expected.dtype
+    tolerance = 3e-2 if "dtype" in dict(options) else 1e-4
+    np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (2, 5, 6, 1), (1, 4, 7, 2), (3, 5, 5, 2), (1, 2, 3, 1)])
+def test_max_pool_equals_flax(shape):
+    # Distinct values, so that the gradient has one place to go to.
+    x = np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape).astype(np.float32) - 20
+    assert_same_with_gradients(layers.max_pool_2x2, lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)), x)
+
+
+def test_max_pool_gradient_is_conserved_at_ties():
+    # After a ReLU whole windows are 0; what flows back in all must still be what flowed in.
+    gradient = jax.grad(lambda x: layers.max_pool_2x2(x).sum())(jnp.zeros((1, 4, 4, 2)))
+    assert float(gradient.sum()) == pytest.approx(8.0)
+    assert (np.asarray(gradient) >= 0).all()
