@@ -65,13 +65,13 @@ def load_model(folder: Path) -> Teacher:
         spec = DataSpec.from_dict(about["spec"])
         module = models.create(about["model"]["name"], spec, about["model"]["options"])
         shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), np.zeros((1, *spec.shape), np.float32)))
-        variables = ocp.load(folder.absolute() / _VARIABLES, shapes)
+        variables = ocp.load(folder.absolute() / _VARIABLES, jax.tree.map(_on_host, shapes))
     except CakeError:
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise CakeError(f"{folder / _VARIABLES}: damaged, train the model anew: {reason}") from error
-    return from_linen(module, jax.device_get(variables), spec)
+    return from_linen(module, variables, spec)
 
 
 def save_state(folder: Path, step: int, state: Any) -> None:
@@ -106,15 +106,15 @@ def load_state(folder: Path, like: Any) -> Any:
     if not saved:
         return like
     try:
-        return jax.device_get(ocp.load(saved[-1], jax.tree.map(_shape, like)))
+        return ocp.load(saved[-1], jax.tree.map(_on_host, like))
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise CakeError(f"{saved[-1]}: damaged, delete it and run again: {reason}") from error
 
 
-def _shape(leaf: Any) -> jax.ShapeDtypeStruct:
-    """Shape and type of an array, the form in which Orbax wants to know what it loads."""
-    return jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype)
+def _on_host(leaf: Any) -> np.ndarray:
+    """A NumPy array of the same shape and type, which tells Orbax to load into NumPy, whatever devices there are."""
+    return np.empty(leaf.shape, leaf.dtype)
 
 
 def _states(training: Path) -> list[Path]:

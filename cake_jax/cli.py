@@ -12,7 +12,9 @@ from ml_collections import config_flags
 from cake_jax import config as config_lib, dry_run, experiment
 from cake_jax.types import CakeError
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with a variant after a colon.", lock_config=True)
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file, with a variant after a colon.", lock_config=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<config name>[-<variant>].")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run that another config has left in the folder.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what the run would do and cost, and do nothing.")
@@ -38,7 +40,7 @@ def _run(argv: list[str]) -> int:
             raise CakeError("name a config: --config=configs/digits.py; see --help")
         config_lib.check_fields(_CONFIG.value)
     except Exception as error:  # absl and config files raise anything here; none of it is worth a traceback
-        return _fail(error, 2)
+        return _fail(_unknown_field(argv, error) or error, 2)
     logging.set_verbosity(logging.ERROR)
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(os.sched_getaffinity(0)))
     try:
@@ -49,9 +51,7 @@ def _run(argv: list[str]) -> int:
         else:
             name, variant = _names()
             workdir = _WORKDIR.value or Path("runs", "-".join(filter(None, (name, variant))))
-            experiment.run(
-                _CONFIG.value, workdir, config_name=name, variant=variant, overwrite=_OVERWRITE.value
-            )
+            experiment.run(_CONFIG.value, workdir, config_name=name, variant=variant, overwrite=_OVERWRITE.value)
     except (CakeError, OSError) as error:
         return _fail(error, 1)
     except KeyboardInterrupt:
@@ -64,6 +64,16 @@ def _names() -> tuple[str, str]:
     """Name of the config file and of its variant."""
     path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     return Path(path).stem, variant
+
+
+def _unknown_field(argv: list[str], error: Exception) -> CakeError | None:
+    """Names the override that speaks of no field; config_flags tells only the part of its name that it missed."""
+    message = str(error).replace("\\", "")
+    names = [arg.lstrip("-").partition("=")[0] for arg in argv]
+    for name in names:
+        if name.startswith("config.") and any(f"'{part}'" in message for part in name.split(".")[1:]):
+            return CakeError(f"{name}: no such field; --print_config lists them")
+    return None
 
 
 def _fail(error: Exception, code: int) -> int:

@@ -22,7 +22,9 @@ def default() -> ConfigDict:
     config.method = "cake"  # a name in cake_jax.methods.METHODS
 
     # Values that a method puts in the place of fields of config.synthesis that are None.
-    config.methods = ConfigDict({"cake": {"langevin_temperature": 0.0}, "lake": {"langevin_temperature": 1.0}, "noise": {}})
+    config.methods = ConfigDict(
+        {"cake": {"langevin_temperature": 0.0}, "lake": {"langevin_temperature": 1.0}, "noise": {}}
+    )
 
     # Stages. One that is off and needed by a later one is taken from an earlier run (from_run).
     config.run = ConfigDict({"teacher": True, "synthesis": True, "student": True, "evaluation": True})
@@ -58,6 +60,26 @@ def default() -> ConfigDict:
     config.synthesis.max_step_size = config_dict.placeholder(float)  # the student does not see them
     config.synthesis.from_run = ""  # folder of a finished run whose samples to use; none are made then
     return config.lock()
+
+
+def with_variant(config: ConfigDict, variant: str, variants: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
+    """The config with the fields that a variant changes.
+
+    Args:
+      config: Of the config file without a variant; changed in place.
+      variant: What stands after the colon in `--config=file.py:variant`; empty for none.
+      variants: By name, the fields that change: `{"smoke": {"synthesis.num_steps": 8}}`.
+
+    Returns:
+      `config`.
+
+    Raises:
+      CakeError: Unknown variant.
+    """
+    if variant and variant not in variants:
+        raise CakeError(f"config: no variant '{variant}'; there are {', '.join(variants)}")
+    config.update_from_flattened_dict(dict(variants.get(variant, {})))
+    return config
 
 
 class Settings(NamedTuple):
@@ -97,7 +119,9 @@ def resolve(config: ConfigDict) -> Settings:
         fields["langevin_temperature"] = 0.0
     synthesis = method.settings(SynthesisSettings(**fields, weights=Weights(**config.synthesis.weights)))
     loss = DistillationLoss(config.student.temperature, config.student.hard_weight)
-    settings = Settings(spec, method, _train_settings(config.teacher), synthesis, _train_settings(config.student, loss=loss))
+    settings = Settings(
+        spec, method, _train_settings(config.teacher), synthesis, _train_settings(config.student, loss=loss)
+    )
     check_synthesis(settings.synthesis, spec)
     for stage in ("teacher", "student"):
         check_training(getattr(settings, stage), stage)

@@ -13,6 +13,7 @@ from cake_jax.synthesis import SynthesisSettings
 from cake_jax.teachers import Teacher
 
 _STEPS = 4
+_TRAINING_STEPS = 32
 
 
 def describe(config: ConfigDict) -> str:
@@ -58,7 +59,8 @@ def _training_line(stage: str, config: ConfigDict, settings: Settings, how: trai
     steps = max(1, training // min(how.batch_size, training))
     spec, model = settings.spec, config[stage].model
     module = models.create(model.name, spec, model.options)
-    rows = _STEPS * min(how.batch_size, training)
+    trial_steps = min(steps, _TRAINING_STEPS)
+    rows = trial_steps * min(how.batch_size, training)
     x = np.zeros((rows, *spec.shape), np.float32)
     labels = np.zeros(rows, np.int32) if stage == "teacher" else np.zeros((rows, spec.num_classes), np.float32)
     trial = dataclasses.replace(how, epochs=3, validation_fraction=0.0)
@@ -66,7 +68,7 @@ def _training_line(stage: str, config: ConfigDict, settings: Settings, how: trai
     times = [time.perf_counter()]
     for _ in train.epochs(key, train.init(key, module, spec, trial), module, spec, x, labels, trial):
         times.append(time.perf_counter())
-    seconds = min(np.diff(times)) / _STEPS * steps * how.epochs
+    seconds = min(np.diff(times)) / trial_steps * steps * how.epochs
     return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples; about {_time(seconds)}"
 
 
@@ -80,10 +82,18 @@ def _seconds_of_synthesis(config: ConfigDict, settings: Settings, synthesis: Syn
     times = []
     for batch in range(3):
         started = time.perf_counter()
-        settings.method.next(key, settings.method.init(key, spec, trial, min(batch, trial.num_batches - 1)), teacher, None)
+        settings.method.next(
+            key, settings.method.init(key, spec, trial, min(batch, trial.num_batches - 1)), teacher, None
+        )
         times.append(time.perf_counter() - started)
     return min(times[1:]) * (synthesis.num_steps + 1) / (trial.num_steps + 1) * synthesis.num_batches
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )

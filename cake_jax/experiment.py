@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from cake_jax import checkpoint, data, models, report, train
 from cake_jax.config import Settings, first_difference, resolve
-from cake_jax.evaluate import evaluate
+from cake_jax.evaluation import evaluate
 from cake_jax.metrics import MetricsLog
 from cake_jax.samples import SampleStore, write_atomically
 from cake_jax.teachers import Teacher
@@ -28,6 +28,8 @@ from cake_jax.types import CakeError, DataSpec
 
 RESULTS = "results.json"
 CONFIG = "config.json"
+# Epochs shorter than this are not saved one by one: a stop costs no more than this and the epoch at hand.
+_SAVE_SECONDS = 2.0
 
 
 class Run(NamedTuple):
@@ -169,7 +171,9 @@ def _teacher_stage(
         return None
     dataset = _load_data(config)
     module = models.create(model.name, settings.spec, model.options)
-    teacher = _fit("teacher", key, module, settings.spec, dataset.train_x, dataset.train_y, settings.teacher, folder, log)
+    teacher = _fit(
+        "teacher", key, module, settings.spec, dataset.train_x, dataset.train_y, settings.teacher, folder, log
+    )
     checkpoint.save_model(folder, teacher, model.name, model.options.to_dict())
     return teacher
 
@@ -183,7 +187,7 @@ def _synthesis_stage(
             raise CakeError(f"synthesis.from_run: no samples in {source}")
         return SampleStore(source / "samples")
     store = SampleStore(workdir / "samples")
-    if not config.run.synthesis:
+    if not config.run.synthesis or teacher is None:
         return store
     log.keep("synthesis", lambda batch: batch in store.entries)
     synthesis, method = settings.synthesis, settings.method
@@ -207,7 +211,7 @@ def _synthesis_stage(
             seconds = time.perf_counter() - started
             log.write("synthesis", batch, **info._asdict(), seconds=seconds)
             store.append(batch, samples, num_steps=synthesis.num_steps, queries=queries)
-            bar.update(samples.count)
+            bar.update(samples.num_samples)
             bar.set_postfix(_short(info))
     return store
 
@@ -241,15 +245,18 @@ def _fit(
 ) -> Teacher:
     """Trains a model epoch by epoch, from the newest saved state if there is one."""
     init_key, train_key = jax.random.split(key)
-    state = checkpoint.load_state(folder, train.init(init_key, module, spec, settings))
-    done = int(state.epoch)
+    start = checkpoint.load_state(folder, train.init(init_key, module, spec, settings))
+    done = int(start.epoch)
     log.keep(stage, lambda epoch: epoch <= done)
     with tqdm(total=settings.epochs, initial=done, desc=stage, unit=" epochs", disable=None) as bar:
-        started = time.perf_counter()
-        for state, info in train.epochs(train_key, state, module, spec, x, labels, settings):
+        state = start
+        started = saved = time.perf_counter()
+        for state, info in train.epochs(train_key, start, module, spec, x, labels, settings):
             seconds, started = time.perf_counter() - started, time.perf_counter()
             log.write(stage, info.epoch, **info._asdict(), seconds=seconds)
-            checkpoint.save_state(folder, info.epoch, state)
+            if time.perf_counter() - saved > _SAVE_SECONDS:
+                checkpoint.save_state(folder, info.epoch, state)
+                saved = time.perf_counter()
             bar.update()
             bar.set_postfix(_short(info))
     return train.as_model(module, state, spec)
@@ -290,6 +297,7 @@ def _results(
             "test_accuracy": of_student.get("accuracy"),
             "test_agreement": of_student.get("agreement"),
             "test_kl": of_student.get("kl"),
+            "grid_agreement": report.grid_agreement(student, teacher),
             "test_accuracy_per_class": of_student.get("per_class_accuracy"),
             "num_params": student.num_params if student else None,
         },

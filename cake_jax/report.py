@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cake_jax.data import Dataset
-from cake_jax.evaluate import predict
+from cake_jax.evaluation import predict
 from cake_jax.metrics import MetricsLog
 from cake_jax.samples import SampleStore, write_atomically
 from cake_jax.teachers import Teacher
@@ -65,7 +65,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def training_curves(log: MetricsLog) -> Figure:
-    """Loss and accuracy of teacher and student over their epochs; the student's accuracy is agreement with the teacher."""
+    """Loss and accuracy of teacher and student over their epochs; the student's is agreement with the teacher."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for color, stage in enumerate(("teacher", "student")):
@@ -120,9 +120,12 @@ def sample_grid(samples: SampleBatch, teacher: Teacher, *, columns: int = 10, ro
     for row, number in enumerate(sets):
         for column, sample in enumerate(np.flatnonzero(samples.set_index == number)[:columns]):
             image, label = spec.denormalize(samples.x[sample]), int(probabilities[sample].argmax())
-            low, high = (image.min(), image.max()) if spec.low is None else (spec.low, spec.high)
+            low = image.min() if spec.low is None else spec.low
+            high = image.max() if spec.high is None else spec.high
             shown = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
-            axes[row, column].imshow(shown.squeeze() if spec.shape[-1] == 1 else shown[..., :3], cmap="gray", vmin=0, vmax=1)
+            axes[row, column].imshow(
+                shown.squeeze() if spec.shape[-1] == 1 else shown[..., :3], cmap="gray", vmin=0, vmax=1
+            )
             name = spec.class_names[label] if spec.class_names else str(label)
             axes[row, column].set_title(f"{name} {probabilities[sample, label]:.2f}", fontsize=7)
             axes[row, column].axis("off")
@@ -142,8 +145,8 @@ def decision_boundaries(
         colors = _COLORS(np.arange(10))[:, :3] * 0.45 + 0.55
         axes.imshow(colors[region.reshape(shape) % 10], extent=extent, origin="lower", interpolation="nearest")
         if dataset is not None:
-            x, y = dataset.test_x[:300], dataset.test_y[:300]
-            axes.scatter(*x.T, c=_COLORS(y % 10), s=12, edgecolors="white", linewidths=0.4, label="data")
+            points_x, points_y = dataset.test_x[:300], dataset.test_y[:300]
+            axes.scatter(*points_x.T, c=_COLORS(points_y % 10), s=12, edgecolors="white", linewidths=0.4, label="data")
         x, label = samples.x[:1000], samples.logits[:1000].argmax(axis=1)
         axes.scatter(*x.T, c=_COLORS(label % 10), s=14, marker="^", edgecolors="black", linewidths=0.4, label="samples")
         title = name
@@ -161,6 +164,14 @@ def grid() -> tuple[np.ndarray, tuple[int, int]]:
     return np.stack([columns.ravel(), rows.ravel()], axis=-1), (GRID_SIZE, GRID_SIZE)
 
 
+def grid_agreement(student: Teacher | None, teacher: Teacher | None) -> float | None:
+    """Share of the points of `grid` on which both have the same argmax; None for other inputs than 2-D."""
+    if student is None or teacher is None or student.spec.shape != (2,):
+        return None
+    points, _ = grid()
+    return float(np.mean(predict(student, points).argmax(axis=1) == predict(teacher, points).argmax(axis=1)))
+
+
 def _rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     def show(value: float | None, form: str = "{:.2%}") -> str:
         return "-" if value is None else form.format(value)
@@ -168,8 +179,14 @@ def _rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     teacher, student, seconds = results["teacher"], results["student"], results["seconds"]
     return [
         ("method, seed", f"{results['method']}, {results['seed']}"),
-        ("teacher test accuracy", f"{show(teacher['test_accuracy'])}  ({show(teacher['num_params'], '{:,}')} parameters)"),
-        ("student test accuracy", f"{show(student['test_accuracy'])}  ({show(student['num_params'], '{:,}')} parameters)"),
+        (
+            "teacher test accuracy",
+            f"{show(teacher['test_accuracy'])}  ({show(teacher['num_params'], '{:,}')} parameters)",
+        ),
+        (
+            "student test accuracy",
+            f"{show(student['test_accuracy'])}  ({show(student['num_params'], '{:,}')} parameters)",
+        ),
         ("student agrees with teacher", show(student["test_agreement"])),
         ("KL(teacher || student)", show(student["test_kl"], "{:.4f} nats")),
         ("synthetic samples", f"{results['samples']['count']:,} of {results['samples']['num_steps']} steps"),
@@ -179,7 +196,9 @@ def _rows(results: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _html(workdir: Path, results: dict[str, Any], figures: list[str]) -> str:
-    rows = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in _rows(results))
+    rows = "".join(
+        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in _rows(results)
+    )
     images = ""
     for name in figures:
         content = base64.b64encode((workdir / "figures" / f"{name}.png").read_bytes()).decode()

@@ -73,15 +73,15 @@ class SampleStore:
         if batch in self.entries:
             raise CakeError(f"{self.folder}: mini-batch {batch} is there already")
         buffer = io.BytesIO()
-        np.savez(buffer, **{name: np.asarray(value) for name, value in samples._asdict().items()})
+        np.savez(buffer, allow_pickle=False, **samples._asdict())
         content = buffer.getvalue()
         entry = {
             "batch": batch,
             "file": f"batch-{batch:06d}.npz",
-            "count": samples.count,
+            "count": samples.num_samples,
             "shape": list(samples.x.shape[1:]),
             "num_classes": int(samples.logits.shape[-1]),
-            "dtype": str(np.asarray(samples.x).dtype),
+            "dtype": str(samples.x.dtype),
             "step_size": float(samples.step_size[0]),
             "sha256": hashlib.sha256(content).hexdigest(),
             **facts,
@@ -125,7 +125,9 @@ class SampleStore:
         high = float("inf") if max_step_size is None else max_step_size
         kept = [batch for batch, entry in self.entries.items() if low <= entry["step_size"] <= high]
         if not kept:
-            raise CakeError(f"{self.folder}: no samples with a step size from {low} to {high}; there are {self.count} in all")
+            raise CakeError(
+                f"{self.folder}: no samples with a step size from {low} to {high}; there are {self.count} in all"
+            )
         return concatenate([self.read(batch) for batch in kept])
 
     def totals(self) -> Mapping[str, int]:
@@ -162,8 +164,8 @@ def export(folder: str | Path, path: str | Path) -> int:
     if not (Path(folder) / INDEX).exists():
         raise CakeError(f"{folder}: no sample store ({INDEX} is missing)")
     samples = SampleStore(folder).select()
-    np.savez(path, **{name: np.asarray(value) for name, value in samples._asdict().items()})
-    return samples.count
+    np.savez(path, allow_pickle=False, **samples._asdict())
+    return samples.num_samples
 
 
 if __name__ == "__main__":

@@ -173,6 +173,8 @@ def check(settings: SynthesisSettings, spec: DataSpec) -> None:
         raise CakeError(f"synthesis.precision: '{settings.precision}' is not one of {', '.join(PRECISIONS)}")
     if isinstance(settings.contrastive, str) and settings.contrastive not in CONTRASTIVE:
         raise CakeError(f"synthesis.contrastive: '{settings.contrastive}' is not one of {', '.join(CONTRASTIVE)}")
+    if settings.contrastive == "snn" and settings.num_sets < 2:
+        raise CakeError("synthesis.contrastive: 'snn' needs two sets or more a mini-batch; raise synthesis.batch_size")
     if settings.prior is losses.total_variation and settings.weights.tv and not spec.is_image:
         raise CakeError(f"synthesis.weights.tv: inputs of shape {spec.shape} are no images; set it to 0")
     langevin.check_optimizer(settings.optimizer, settings.langevin_temperature)
@@ -283,7 +285,7 @@ def _device_function(settings: SynthesisSettings) -> Callable:
     def device(key: Array, teacher: Teacher, sets: Array, mask: Array, eta: Array) -> _SetResult:
         if settings.precision != "float32":
             teacher = jax.tree.map(lambda leaf: _cast(leaf, PRECISIONS[settings.precision]), teacher)
-        return lax.map(lambda chunk: _diffuse(key, teacher, *chunk, eta, settings), (sets, mask))
+        return lax.map(lambda chunk: _diffuse(key, teacher, chunk[0], chunk[1], eta, settings), (sets, mask))
 
     return parallel.map_devices(device, in_axes=(None, None, 0, 0, None))
 
@@ -302,10 +304,10 @@ def _diffuse(
         langevin.step, step_size=eta, temperature=settings.langevin_temperature, optimizer=optimizer
     )
 
-    def update(states: langevin.LangevinState, _: None) -> tuple[langevin.LangevinState, Array]:
+    def update(states: langevin.LangevinState, step_number: None) -> tuple[langevin.LangevinState, Array]:
         gradient, logits = jax.grad(energy, has_aux=True)(states.x, teacher, target, mask, settings)
-        states, _ = jax.vmap(step)(noise_keys, states, gradient)
-        return states, logit_gap(logits)
+        next_states, _ = jax.vmap(step)(noise_keys, states, gradient)
+        return next_states, logit_gap(logits)
 
     states = jax.vmap(functools.partial(langevin.init, optimizer=optimizer))(x)
     states, gaps = lax.scan(update, states, None, length=settings.num_steps)
@@ -314,9 +316,7 @@ def _diffuse(
     return _SetResult(states.x, logits, target, gap_start)
 
 
-def energy(
-    x: Array, teacher: Teacher, target: Array, mask: Array, settings: SynthesisSettings
-) -> tuple[Array, Array]:
+def energy(x: Array, teacher: Teacher, target: Array, mask: Array, settings: SynthesisSettings) -> tuple[Array, Array]:
     """A chunk's share of L; its gradient with respect to a set is that of the whole mini-batch's L.
 
     Terms that couple sets are reduced over the devices, with the other devices' part held constant: so each device's
@@ -337,15 +337,18 @@ def energy(
     weights, groups = settings.weights, settings.num_groups
     logits = _logits(teacher, x)
     per_set = weights.cls * losses.classification(logits, target)
-    if settings.contrastive != "snn":
-        contrastive = losses.contrastive_mse if settings.contrastive == "mse" else jax.vmap(settings.contrastive)
-        per_set += weights.contr * contrastive(logits)
+    if settings.contrastive == "mse":
+        per_set += weights.contr * losses.contrastive_mse(logits)
+    elif callable(settings.contrastive):
+        per_set += weights.contr * jax.vmap(settings.contrastive)(logits)
     if weights.tv:
         per_set += weights.tv * settings.prior(x).mean(axis=-1)
     total = jnp.where(mask, per_set, 0.0).sum() / settings.num_sets
     if settings.contrastive == "snn" and weights.contr:
         everything = _with_other_devices(logits)
-        labels, masks = (lax.all_gather(a, parallel.AXIS) for a in (target, jnp.broadcast_to(mask[:, None], target.shape)))
+        labels, masks = (
+            lax.all_gather(a, parallel.AXIS) for a in (target, jnp.broadcast_to(mask[:, None], target.shape))
+        )
         snn = losses.soft_nearest_neighbour(
             everything.reshape(-1, everything.shape[-1]),
             labels.reshape(-1),

@@ -13,7 +13,7 @@ import optax
 from jax import Array, lax
 
 from cake_jax import losses, parallel, schedules
-from cake_jax.evaluate import predict
+from cake_jax.evaluation import predict
 from cake_jax.teachers import Teacher, from_linen
 from cake_jax.types import CakeError, DataSpec, SampleBatch
 
@@ -35,6 +35,7 @@ class DistillationLoss:
     hard_weight: float = 0.0
 
     def __call__(self, logits: Array, teacher_logits: Array) -> Array:
+        """Nats, `[B]`, of student and teacher logits `[B, K]`."""
         labels = jnp.argmax(teacher_logits, axis=-1)
         return losses.distillation(
             logits, teacher_logits, labels, temperature=self.temperature, hard_weight=self.hard_weight
@@ -149,7 +150,9 @@ def init(key: Array, module: nn.Module, spec: DataSpec, settings: TrainSettings)
         variables = jax.jit(module.init)(key, jnp.zeros((1, *spec.shape)))
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        raise CakeError(f"model: {type(module).__name__} does not take inputs of shape {spec.shape}: {reason}") from error
+        raise CakeError(
+            f"model: {type(module).__name__} does not take inputs of shape {spec.shape}: {reason}"
+        ) from error
     model_state, params = dict(variables), variables["params"]
     del model_state["params"]
     opt_state = _optimizer(settings, num_steps=1).init(params)
@@ -187,7 +190,7 @@ def epochs(
     """
     split_key, order_key = jax.random.split(key)
     order = np.asarray(jax.random.permutation(split_key, len(x)))
-    num_validation = int(round(settings.validation_fraction * len(x)))
+    num_validation = round(settings.validation_fraction * len(x))
     validation, training = order[:num_validation], order[num_validation:]
     devices = parallel.device_count()
     batch_size = min(settings.batch_size, len(training)) // devices * devices
@@ -244,10 +247,8 @@ def distill(
     check(settings, "student")
     spec = spec or DataSpec(samples.x.shape[1:], samples.logits.shape[-1])
     init_key, train_key = jax.random.split(key)
-    state = init(init_key, model, spec, settings)
-    x, logits = np.asarray(samples.x), np.asarray(samples.logits)
-    for state, _ in epochs(train_key, state, model, spec, x, logits, settings):
-        pass
+    start = init(init_key, model, spec, settings)
+    *_, (state, _) = epochs(train_key, start, model, spec, samples.x, samples.logits, settings)
     return as_model(model, state, spec)
 
 
@@ -259,7 +260,7 @@ def _optimizer(settings: TrainSettings, num_steps: int) -> optax.GradientTransfo
     return optax.chain(optax.add_decayed_weights(settings.weight_decay), rule)
 
 
-def _hard_labels(labels: Array) -> Array:
+def _hard_labels(labels: Any) -> Any:
     return labels if labels.ndim == 1 else labels.argmax(axis=-1)
 
 

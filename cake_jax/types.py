@@ -61,11 +61,11 @@ class DataSpec:
 
     def normalize(self, pixels: Array) -> np.ndarray:
         """Pixels `[..., *shape]` to normalised units, float32, same shape."""
-        return (np.asarray(pixels, np.float32) - np.float32(self.mean)) / np.float32(self.std)
+        return (np.asarray(pixels, np.float32) - _float32(self.mean)) / _float32(self.std)
 
     def denormalize(self, x: Array) -> np.ndarray:
         """Normalised `[..., *shape]` to pixel units, float32, clipped to `[low, high]` where they are known."""
-        pixels = np.asarray(x, np.float32) * np.float32(self.std) + np.float32(self.mean)
+        pixels = np.asarray(x, np.float32) * _float32(self.std) + _float32(self.mean)
         if self.low is not None or self.high is not None:
             pixels = np.clip(pixels, self.low, self.high)
         return pixels
@@ -77,7 +77,8 @@ class DataSpec:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "DataSpec":
         """The inverse of `to_dict`; lists, as JSON gives them, become tuples."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls(**values)
 
 
 class SampleBatch(NamedTuple):
@@ -91,20 +92,20 @@ class SampleBatch(NamedTuple):
       set_index: Global number of the contrastive set that the sample belongs to, `[N]` int32.
     """
 
-    x: Array
-    logits: Array
-    target: Array
-    step_size: Array
-    set_index: Array
+    x: np.ndarray
+    logits: np.ndarray
+    target: np.ndarray
+    step_size: np.ndarray
+    set_index: np.ndarray
 
     @property
-    def count(self) -> int:
+    def num_samples(self) -> int:
         """Number of samples N."""
         return len(self.x)
 
-    def select(self, mask: Array) -> "SampleBatch":
+    def select(self, mask: np.ndarray) -> "SampleBatch":
         """The samples where the boolean `mask` `[N]` holds."""
-        return SampleBatch(*(np.asarray(field)[np.asarray(mask)] for field in self))
+        return SampleBatch(*(field[mask] for field in self))
 
 
 def concatenate(batches: list[SampleBatch]) -> SampleBatch:
@@ -115,4 +116,8 @@ def concatenate(batches: list[SampleBatch]) -> SampleBatch:
     """
     if not batches:
         raise CakeError("no sample batches to join")
-    return SampleBatch(*(np.concatenate([np.asarray(b) for b in field]) for field in zip(*batches, strict=True)))
+    return SampleBatch(*(np.concatenate(field) for field in zip(*batches, strict=True)))
+
+
+def _float32(values: tuple[float, ...]) -> np.ndarray:
+    return np.asarray(values, np.float32)

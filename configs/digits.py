@@ -1,6 +1,6 @@
 """Scikit-learn's digits, 8 x 8, embedded.
 
-    python scripts/run.py --config=configs/digits.py
+python scripts/run.py --config=configs/digits.py
 """
 
 from ml_collections import ConfigDict

@@ -130,9 +130,9 @@ def test_vmap_over_sets_equals_a_loop(name, temperature):
             )
         return state.x, info.gradient_norm
 
-    together, norms = jax.vmap(two_steps)(keys, x)
+    together, norms = jax.jit(jax.vmap(two_steps))(keys, x)
     for s in range(num_sets):
-        alone, norm = two_steps(keys[s], x[s])
+        alone, norm = jax.jit(two_steps)(keys[s], x[s])
         np.testing.assert_allclose(together[s], alone, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(norms[s], norm, rtol=1e-5)
 
@@ -142,8 +142,17 @@ def test_check_optimizer_accepts(optimizer, temperature):
     assert langevin.check_optimizer(optimizer, temperature) is None
 
 
-@pytest.mark.parametrize(("optimizer", "temperature"), [("adagrad2", 0.0), ("adagrad2", 1.0), ("adam", 1.0), ("adam", 0.1)])
-def test_check_optimizer_refuses(optimizer, temperature):
-    with pytest.raises(CakeError, match=optimizer) as caught:
+@pytest.mark.parametrize(
+    ("optimizer", "temperature", "fault"),
+    [
+        ("adagrad2", 0.0, "adagrad2"),
+        ("adagrad2", 1.0, "adagrad2"),
+        ("adam", 1.0, "optimizer"),
+        ("adam", 0.1, "optimizer"),
+        ("sgd", -1.0, "temperature"),
+    ],
+)
+def test_check_optimizer_refuses(optimizer, temperature, fault):
+    with pytest.raises(CakeError, match=fault) as caught:
         langevin.check_optimizer(optimizer, temperature)
     assert "\n" not in str(caught.value)

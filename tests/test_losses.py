@@ -23,6 +23,9 @@ def integers(high, *shape, seed=1):
     return np.random.default_rng(seed).integers(0, high, shape).astype(np.int32)
 
 
+snn = jax.jit(losses.soft_nearest_neighbour)
+snn_and_gradient = jax.jit(jax.value_and_grad(losses.soft_nearest_neighbour))
+
 # Slow formulas, in double precision.
 
 
@@ -193,7 +196,7 @@ def test_contrastive_mse_gradient_does_not_cancel(dtype, offset):
 def test_soft_nearest_neighbour_matches_double_loop(temperature, scale, masked):
     z, labels = random(12, 4, scale=scale), np.array([0, 0, 0, 1, 1, 2, 3, 3, 4, 0, 1, 1], np.int32)
     mask = np.array([1, 1, 0, 1, 1, 1, 1, 0, 1, 1, 0, 1], bool) if masked else None
-    value = losses.soft_nearest_neighbour(z, labels, temperature=temperature, mask=mask)
+    value = snn(z, labels, temperature=temperature, mask=mask)
     assert value.shape == () and value.dtype == jnp.float32
     np.testing.assert_allclose(value, slow_snn(np.float64(z), labels, temperature, mask), rtol=1e-4)
 
@@ -201,9 +204,9 @@ def test_soft_nearest_neighbour_matches_double_loop(temperature, scale, masked):
 def test_soft_nearest_neighbour_mask_takes_samples_out():
     z, labels = random(8, 3), np.array([0, 0, 1, 1, 2, 2, 0, 1], np.int32)
     mask = np.array([1, 1, 1, 1, 1, 0, 1, 0], bool)
-    expected = losses.soft_nearest_neighbour(z[mask], labels[mask])
+    expected = slow_snn(np.float64(z[mask]), labels[mask])
     polluted = np.where(mask[:, None], z, np.float32(1e4))
-    value, gradient = jax.value_and_grad(losses.soft_nearest_neighbour)(polluted, labels, mask=mask)
+    value, gradient = snn_and_gradient(polluted, labels, mask=mask)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert np.isfinite(gradient).all()
     np.testing.assert_array_equal(np.asarray(gradient)[~mask], 0.0)
@@ -211,14 +214,14 @@ def test_soft_nearest_neighbour_mask_takes_samples_out():
 
 def test_soft_nearest_neighbour_samples_without_mate():
     z = random(4, 3)
-    value, gradient = jax.value_and_grad(losses.soft_nearest_neighbour)(z, np.arange(4))
+    value, gradient = snn_and_gradient(z, np.arange(4))
     assert float(value) == 0.0
     np.testing.assert_array_equal(gradient, np.zeros_like(z))
     # A mate that is masked out is no mate.
     mask = np.array([True, False, True, True])
-    assert float(losses.soft_nearest_neighbour(z, np.array([0, 0, 1, 2]), mask=mask)) == 0.0
+    assert float(snn(z, np.array([0, 0, 1, 2]), mask=mask)) == 0.0
     # The lone sample still counts as a neighbour of the others, so it has a gradient.
-    value, gradient = jax.value_and_grad(losses.soft_nearest_neighbour)(z, np.array([0, 0, 1, 1]) * 0 + [0, 0, 0, 5])
+    value, gradient = snn_and_gradient(z, np.array([0, 0, 0, 5]))
     assert float(value) > 0 and np.isfinite(gradient).all() and np.abs(gradient[3]).max() > 0
 
 
@@ -233,7 +236,7 @@ def test_soft_nearest_neighbour_gradient_is_finite(case):
         z, labels = z[:1], labels[:1]
     else:
         mask = np.zeros(6, bool)
-    value, gradient = jax.value_and_grad(losses.soft_nearest_neighbour)(z, labels, mask=mask)
+    value, gradient = snn_and_gradient(z, labels, mask=mask)
     np.testing.assert_allclose(value, slow_snn(np.float64(z), labels, mask=mask), rtol=1e-4)
     assert np.isfinite(gradient).all()
 
@@ -242,8 +245,15 @@ def test_soft_nearest_neighbour_is_low_where_classes_cluster():
     labels = np.array([0, 0, 0, 1, 1, 1])
     z = random(6, 2, scale=0.1)
     apart = z + 5.0 * labels[:, None]
-    assert float(losses.soft_nearest_neighbour(apart, labels)) < 1e-3
-    assert float(losses.soft_nearest_neighbour(apart, np.array([0, 1, 0, 1, 0, 1]))) > LN(2)
+    assert float(snn(apart, labels)) < 1e-3
+    assert float(snn(apart, np.array([0, 1, 0, 1, 0, 1]))) > LN(2)
+
+
+@pytest.mark.parametrize("offset", [100.0, 1000.0])
+def test_soft_nearest_neighbour_does_not_cancel(offset):
+    # Distances do not change with a common offset of the logits.
+    z, labels = random(8, 4) + np.float32(offset), np.array([0, 0, 0, 1, 1, 2, 2, 1])
+    np.testing.assert_allclose(snn(z, labels), slow_snn(np.float64(z), labels), rtol=2e-3)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 5])
@@ -310,7 +320,7 @@ def test_kl_divergence_is_distillation_less_the_teachers_entropy():
 def test_losses_are_finite_at_extreme_logits(loss):
     z, labels = 1e4 * random(2, 5), integers(5, 2)
     arguments = {"distillation": (z, -z, labels), "kl_divergence": (z, -z)}.get(loss, (z, labels))
-    value, gradient = jax.value_and_grad(lambda z: getattr(losses, loss)(z, *arguments[1:]).sum())(z)
+    value, gradient = jax.jit(jax.value_and_grad(lambda z: getattr(losses, loss)(z, *arguments[1:]).sum()))(z)
     assert np.isfinite(value) and float(value) > 0 and np.isfinite(gradient).all()
 
 
@@ -348,7 +358,7 @@ GRADIENTS = {
 def test_gradient_matches_finite_differences(name):
     loss, slow = GRADIENTS[name]
     z, width = random(5, 3, seed=3), 1e-5
-    gradient = jax.grad(lambda z: loss(z).sum())(z)
+    gradient = jax.jit(jax.grad(lambda z: loss(z).sum()))(z)
     expected = np.zeros(z.shape)
     for index in np.ndindex(*z.shape):
         shift = np.zeros(z.shape)

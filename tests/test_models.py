@@ -20,9 +20,13 @@ def random(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def num_params(module, spec):
-    variables = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32))
-    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+def variable_shapes(module, shape):
+    return jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), jnp.float32))
+
+
+def variables_like(shapes):
+    """Random variables, which NumPy makes faster than XLA compiles an initializer."""
+    return jax.tree.map(lambda leaf: random(*leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1])).astype(leaf.dtype), shapes)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +42,8 @@ def num_params(module, spec):
     ],
 )
 def test_parameter_count(name, spec, options, count):
-    assert num_params(models.create(name, spec, options), spec) == count
+    shapes = variable_shapes(models.create(name, spec, options), spec.shape)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == count
 
 
 @pytest.mark.parametrize("name", models.MODELS)
@@ -54,17 +59,19 @@ def test_output_shape(name):
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3)])
 def test_lenet_on_other_images(shape):
     spec = DataSpec(shape=shape, num_classes=4)
-    logits, _ = models.create("lenet5_half", spec).init_with_output(jax.random.key(0), random(2, *shape))
+    module = models.create("lenet5_half", spec)
+    logits = jax.jit(module.apply)(variables_like(variable_shapes(module, shape)), random(2, *shape))
     assert logits.shape == (2, 4) and np.isfinite(logits).all()
     assert np.abs(logits[0] - logits[1]).max() > 1e-4
 
 
 def test_lenet_pads_small_images_with_zeros():
     module, small = models.create("lenet5_half", MNIST), 1 + random(1, 8, 8, 1)
-    variables = module.init(jax.random.key(0), small)
+    variables = variables_like(variable_shapes(module, (8, 8, 1)))
     padded = np.pad(small, ((0, 0), (12, 12), (12, 12), (0, 0)))
     assert padded.shape == (1, 32, 32, 1)
-    np.testing.assert_allclose(module.apply(variables, small), module.apply(variables, padded), rtol=1e-4, atol=1e-6)
+    apply = jax.jit(module.apply)
+    np.testing.assert_allclose(apply(variables, small), apply(variables, padded), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +102,7 @@ CONVOLUTIONS = [
     ((9, 8, 32), (4, 4), 16, (1, 1), "VALID"),
     ((9, 8, 1), (3, 3), 4, (1, 1), ((1, 2), (0, 3))),
     ((9, 8, 16), (3, 3), 4, (1, 1), ((1, 2), (0, 3))),
+    ((9, 8, 2), (3, 3), 4, (1, 1), ((-1, 0), (2, 0))),
     ((9, 8, 2), (3, 3), 4, (2, 2), "SAME"),
     ((9, 8, 2), (3, 3), 4, (2, 1), "VALID"),
     ((5, 5, 4), (5, 5), 7, (1, 1), "VALID"),
@@ -104,13 +112,18 @@ CONVOLUTIONS = [
 
 def assert_same_with_gradients(function, reference, *arguments):
     """Values, and what both pull back of one random cotangent."""
-    value, pull = jax.vjp(function, *arguments)
-    expected, pull_expected = jax.vjp(reference, *arguments)
-    assert value.shape == expected.shape and value.dtype == expected.dtype
-    np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
-    cotangent = random(*value.shape, seed=7)
-    for gradient, gradient_expected in zip(pull(cotangent), pull_expected(cotangent), strict=True):
-        np.testing.assert_allclose(gradient, gradient_expected, rtol=1e-4, atol=1e-4)
+    shape = jax.eval_shape(reference, *arguments)
+    assert jax.eval_shape(function, *arguments) == shape
+    cotangent = random(*shape.shape, seed=7)
+
+    @jax.jit
+    def both(*arguments):
+        value, pull = jax.vjp(function, *arguments)
+        expected, pull_expected = jax.vjp(reference, *arguments)
+        return (value, *pull(cotangent)), (expected, *pull_expected(cotangent))
+
+    for one, other in zip(*both(*arguments), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("image", "window", "features", "strides", "padding"), CONVOLUTIONS)
@@ -125,24 +138,36 @@ def test_convolution_equals_lax(image, window, features, strides, padding):
 
 
 @pytest.mark.parametrize(
-    ("channels", "options"),
-    [
-        (3, {"rhs_dilation": (2, 2)}),
-        (3, {"lhs_dilation": (2, 1)}),
-        (4, {"feature_group_count": 2}),
-    ],
+    "options",
+    [{"rhs_dilation": (2, 2)}, {"lhs_dilation": (2, 1)}, {"feature_group_count": 2}],
     ids=["dilated kernel", "dilated input", "groups"],
 )
-def test_convolution_heeds_other_options(channels, options):
-    x = random(2, 9, 8, channels)
-    kernel = random(3, 3, channels // options.get("feature_group_count", 1), 6, seed=1)
-    options = {"dimension_numbers": NHWC, **options}
+def test_convolution_heeds_other_options(options):
+    x, kernel = random(2, 9, 8, 4), random(3, 3, 4 // options.get("feature_group_count", 1), 6, seed=1)
+    options, padding = {"dimension_numbers": NHWC, **options}, ((0, 1), (0, 0))
     assert_same_with_gradients(
-        lambda x, kernel: layers.convolution(x, kernel, (1, 1), "VALID", **options),
-        lambda x, kernel: lax.conv_general_dilated(x, kernel, (1, 1), "VALID", **options),
+        lambda x, kernel: layers.convolution(x, kernel, (1, 1), padding, **options),
+        lambda x, kernel: lax.conv_general_dilated(x, kernel, (1, 1), padding, **options),
         x,
         kernel,
     )
+
+
+def test_convolution_heeds_the_type_of_the_result():
+    x, kernel = random(1, 5, 5, 2).astype(jnp.bfloat16), random(3, 3, 2, 4).astype(jnp.bfloat16)
+    options = {"dimension_numbers": NHWC, "preferred_element_type": jnp.float32}
+    value = layers.convolution(x, kernel, (1, 1), "VALID", **options)
+    assert value.dtype == jnp.float32
+    np.testing.assert_allclose(
+        value, lax.conv_general_dilated(x, kernel, (1, 1), "VALID", **options), rtol=1e-4, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("strides", [(1, 1), (2, 2)])
+def test_convolution_takes_channels_last(strides):
+    x, kernel = random(2, 9, 8, 3), random(3, 3, 3, 4, seed=1)
+    expected = lax.conv_general_dilated(x, kernel, strides, "VALID", dimension_numbers=NHWC)
+    np.testing.assert_allclose(layers.convolution(x, kernel, strides, "VALID"), expected, rtol=1e-4, atol=1e-4)
 
 
 class Stack(nn.Module):
@@ -165,6 +190,7 @@ class Stack(nn.Module):
         {"padding": ((0, 1), (2, 0))},
         {"strides": 2, "padding": "VALID"},
         {"kernel_dilation": 2},
+        {"input_dilation": 2, "padding": 1},
         {"feature_group_count": 3},
         {"padding": "CIRCULAR"},
         {"dtype": jnp.bfloat16},
@@ -172,14 +198,19 @@ class Stack(nn.Module):
     ids=str,
 )
 def test_conv_equals_flax(options):
-    x, key, options = random(2, 12, 11, 3), jax.random.key(0), tuple(options.items())
-    value, variables = Stack(layers.Conv, options).init_with_output(key, x)
-    expected, expected_variables = Stack(nn.Conv, options).init_with_output(key, x)
-    assert jax.tree.structure(variables) == jax.tree.structure(expected_variables)
-    jax.tree.map(np.testing.assert_array_equal, variables, expected_variables)
-    assert value.dtype == expected.dtype
+    x, options = random(2, 12, 11, 3), tuple(options.items())
+    ours, original = Stack(layers.Conv, options), Stack(nn.Conv, options)
+    shapes = variable_shapes(ours, x.shape[1:])
+    assert shapes == variable_shapes(original, x.shape[1:])
+    value, expected = jax.jit(lambda v, x: (ours.apply(v, x), original.apply(v, x)))(variables_like(shapes), x)
+    assert value.shape == expected.shape and value.dtype == expected.dtype
     tolerance = 3e-2 if "dtype" in dict(options) else 1e-4
     np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_conv_starts_as_flax():
+    x, key = random(1, 9, 9, 2), jax.random.key(3)
+    jax.tree.map(np.testing.assert_array_equal, Stack(layers.Conv).init(key, x), Stack(nn.Conv).init(key, x))
 
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 3), (2, 5, 6, 1), (1, 4, 7, 2), (3, 5, 5, 2), (1, 2, 3, 1)])

@@ -1,5 +1,6 @@
 """The teacher as a pytree, and how it is made."""
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -92,6 +93,12 @@ def test_linen_apply_of_equal_modules():
     assert first != LinenApply(models.create("mlp", SPEC, {"width": 9}))
 
 
+def test_linen_apply_with_options_as_json_gives_them():
+    spec = DataSpec(shape=(8, 8, 1), num_classes=2)
+    first, second = (LinenApply(models.create("lenet5", spec, {"features": [3, 8, 60, 42]})) for _ in range(2))
+    assert first == second and hash(first) == hash(second)
+
+
 def test_from_function(x):
     weights = np.random.default_rng(1).normal(size=(3, 2)).astype(np.float32)
     teacher = from_function(lambda x: x @ weights, SPEC)
@@ -109,10 +116,22 @@ def test_as_teacher(x):
         as_teacher(lambda x: x, SPEC)
 
 
+def refuse(x):
+    raise AssertionError
+
+
 @pytest.mark.parametrize(
     "function",
-    [lambda x: x, lambda x: x[:, :1], lambda x: x[:, 0], lambda x: x[:1, :2], lambda x: x @ jnp.zeros((4, 2))],
-    ids=["too many classes", "too few classes", "no class axis", "batch lost", "other input"],
+    [
+        lambda x: x,
+        lambda x: x[:, :1],
+        lambda x: x[:, 0],
+        lambda x: x[:1, :2],
+        lambda x: x @ jnp.zeros((4, 2)),
+        lambda x: (x[:, :2], x),
+        refuse,
+    ],
+    ids=["too many classes", "too few classes", "no class axis", "batch lost", "other input", "tuple", "refusal"],
 )
 def test_function_that_does_not_fit(function):
     with pytest.raises(CakeError) as caught:
@@ -136,6 +155,7 @@ def test_module_that_does_not_fit(spec):
     [
         ({"params": {"a": np.zeros((3, 2)), "b": {"c": np.zeros(2)}}}, 8),
         ({"params": {"a": np.zeros((3, 2))}, "batch_stats": {"mean": np.zeros(100)}}, 6),
+        (flax.core.freeze({"params": {"a": np.zeros((3, 2))}, "batch_stats": {"mean": np.zeros(100)}}), 6),
         ({"a": np.zeros((3, 2)), "b": np.zeros(())}, 7),
     ],
 )

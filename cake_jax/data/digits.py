@@ -20,9 +20,7 @@ SPECS = {
 TRAIN_SIZES = {"digits": 1437}
 
 
-def load(
-    name: str, data_dir: str
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+def load(name: str, data_dir: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """1,437 training and 360 test images in a fixed stratified split; `data_dir` is not used."""
     images, labels = load_digits(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(

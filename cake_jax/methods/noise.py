@@ -3,7 +3,6 @@
 import dataclasses
 
 from cake_jax.methods import cake
-from cake_jax.methods.method import Method
 from cake_jax.synthesis import SynthesisSettings
 
 

@@ -7,7 +7,7 @@ from cake_jax.models.layers import Conv, max_pool_2x2
 
 
 class CNN(nn.Module):
-    """Four convolutions without padding (3 x 3, 4 x 4, 3 x 3, 3 x 3), 2 x 2 pools after the last three, one dense layer.
+    """Four convolutions without padding (3, 4, 3 and 3 wide), 2 x 2 pools after the last three, one dense layer.
 
     107,658 parameters on 28 x 28 x 1 images of 10 classes.
 

@@ -51,7 +51,8 @@ class LinenApply:
 
     module: nn.Module
 
-    def __call__(self, variables: Any, x: Array) -> Array:
+    def __call__(self, variables: Any, x: Array) -> Any:
+        """Logits `[B, K]` of x `[B, *shape]`."""
         return self.module.apply(variables, x)
 
 
@@ -62,6 +63,7 @@ class FunctionApply:
     function: Callable[[Array], Array]
 
     def __call__(self, variables: Any, x: Array) -> Array:
+        """Logits `[B, K]` of x `[B, *shape]`; there are no variables."""
         return self.function(x)
 
 

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -57,7 +58,7 @@ def evaluate(
     if teacher is not None:
         teacher_logits = predict(as_teacher(teacher, student.spec), x)
         result["agreement"] = float(np.mean(student_logits.argmax(-1) == teacher_logits.argmax(-1)))
-        result["kl"] = float(np.mean(losses.kl_divergence(student_logits, teacher_logits)))
+        result["kl"] = float(losses.kl_divergence(jnp.asarray(student_logits), jnp.asarray(teacher_logits)).mean())
         if y is not None:
             result["teacher_accuracy"] = float(np.mean(teacher_logits.argmax(-1) == y))
     return result
