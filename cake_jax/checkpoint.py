@@ -1,5 +1,6 @@
 """Checkpoints, behind Orbax: finished models with their specification, and the state of a training in progress."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,11 +13,12 @@ from orbax.checkpoint import v1 as ocp
 from cake_jax import models
 from cake_jax.samples import write_atomically
 from cake_jax.teachers import Teacher, from_linen
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.types import CakeError, DataSpec, first_line
 
 _MODEL = "model.json"
 _VARIABLES = "variables"
 _TRAINING = "training"
+_CHECKSUM = "sha256"
 
 
 def save_model(folder: Path, model: Teacher, name: str, options: dict[str, Any]) -> None:
@@ -29,7 +31,8 @@ def save_model(folder: Path, model: Teacher, name: str, options: dict[str, Any])
       options: The architecture's options.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ocp.save(folder.absolute() / _VARIABLES, jax.device_get(model.variables), overwrite=True)
+    (folder / _MODEL).unlink(missing_ok=True)
+    _save(folder / _VARIABLES, model.variables)
     about = {"model": {"name": name, "options": options}, "spec": model.spec.to_dict()}
     write_atomically(folder / _MODEL, json.dumps(about, indent=1).encode())
     shutil.rmtree(folder / _TRAINING, ignore_errors=True)
@@ -65,12 +68,11 @@ def load_model(folder: Path) -> Teacher:
         spec = DataSpec.from_dict(about["spec"])
         module = models.create(about["model"]["name"], spec, about["model"]["options"])
         shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), np.zeros((1, *spec.shape), np.float32)))
-        variables = ocp.load(folder.absolute() / _VARIABLES, jax.tree.map(_on_host, shapes))
+        variables = _load(folder / _VARIABLES, shapes)
     except CakeError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CakeError(f"{folder / _VARIABLES}: damaged, train the model anew: {reason}") from error
+        raise CakeError(f"{folder / _VARIABLES}: damaged, train the model anew: {first_line(error)}") from error
     return from_linen(module, variables, spec)
 
 
@@ -82,9 +84,9 @@ def save_state(folder: Path, step: int, state: Any) -> None:
       step: Epochs done.
       state: Pytree of arrays.
     """
-    training = folder.absolute() / _TRAINING
+    training = folder / _TRAINING
     training.mkdir(parents=True, exist_ok=True)
-    ocp.save(training / f"{step:06d}", jax.device_get(state), overwrite=True)
+    _save(training / f"{step:06d}", state)
     for old in _states(training)[:-1]:
         shutil.rmtree(old)
 
@@ -102,14 +104,33 @@ def load_state(folder: Path, like: Any) -> Any:
     Raises:
       CakeError: The state is damaged.
     """
-    saved = _states(folder.absolute() / _TRAINING)
+    saved = _states(folder / _TRAINING)
     if not saved:
         return like
     try:
-        return ocp.load(saved[-1], jax.tree.map(_on_host, like))
+        return _load(saved[-1], like)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CakeError(f"{saved[-1]}: damaged, delete it and run again: {reason}") from error
+        raise CakeError(f"{saved[-1]}: damaged, delete it and run again: {first_line(error)}") from error
+
+
+def _save(path: Path, tree: Any) -> None:
+    """Saves with Orbax, and a checksum last of all: Orbax itself would load a changed weight without a word."""
+    ocp.save(path.absolute(), jax.device_get(tree), overwrite=True)
+    write_atomically(path / _CHECKSUM, _checksum(path).encode())
+
+
+def _load(path: Path, like: Any) -> Any:
+    if (path / _CHECKSUM).read_text() != _checksum(path):
+        raise ValueError("its checksum differs")
+    return ocp.load(path.absolute(), jax.tree.map(_on_host, like))
+
+
+def _checksum(folder: Path) -> str:
+    """SHA-256 of the names and contents of all files but the checksum itself."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUM):
+        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _on_host(leaf: Any) -> np.ndarray:
@@ -118,5 +139,5 @@ def _on_host(leaf: Any) -> np.ndarray:
 
 
 def _states(training: Path) -> list[Path]:
-    """Finished saves in order; Orbax gives unfinished ones another name."""
-    return sorted(path for path in training.glob("*") if path.name.isdigit())
+    """Finished saves in order: those that have their checksum."""
+    return sorted(path for path in training.glob("*") if (path / _CHECKSUM).exists())

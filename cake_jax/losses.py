@@ -8,7 +8,7 @@ of G samples, K classes, N = S G samples of a mini-batch.
 import jax
 import jax.numpy as jnp
 import optax
-from jax import Array
+from jax import Array, lax
 
 
 def classification(logits: Array, target: Array) -> Array:
@@ -64,9 +64,11 @@ def soft_nearest_neighbour(
 
     Source: Frosst, Papernot, Hinton 2019 (arXiv 1902.01889), equation 1.
     """
-    logits = logits.astype(jnp.float32)
+    # Distances do not change with a common offset, but their expansion into squares would cancel with a large one.
+    logits = logits.astype(jnp.float32) - lax.stop_gradient(logits.astype(jnp.float32).mean(axis=0))
     square = jnp.square(logits).sum(axis=-1)
-    distance = jnp.maximum(square[:, None] + square[None, :] - 2 * logits @ logits.T, 0.0)
+    product = jnp.matmul(logits, logits.T, precision=lax.Precision.HIGHEST)
+    distance = jnp.maximum(square[:, None] + square[None, :] - 2 * product, 0.0)
     other = ~jnp.eye(logits.shape[0], dtype=bool)
     if mask is not None:
         other &= mask[:, None] & mask[None, :]

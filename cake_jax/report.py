@@ -124,7 +124,7 @@ def sample_grid(samples: SampleBatch, teacher: Teacher, *, columns: int = 10, ro
             high = image.max() if spec.high is None else spec.high
             shown = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
             axes[row, column].imshow(
-                shown.squeeze() if spec.shape[-1] == 1 else shown[..., :3], cmap="gray", vmin=0, vmax=1
+                shown[..., :3] if spec.shape[-1] >= 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1
             )
             name = spec.class_names[label] if spec.class_names else str(label)
             axes[row, column].set_title(f"{name} {probabilities[sample, label]:.2f}", fontsize=7)

@@ -1,16 +1,14 @@
 """The sample store: append-only shards, one a mini-batch, and an index.
 
-A shard is complete before the index names it, and the index grows by whole lines; so a kill at any moment leaves a
-store that reads as what was finished. Anyone can open a shard with `numpy.load`. To export a whole store as one file:
-
-    python -m cake_jax.samples runs/digits/samples samples.npz
+A shard is complete before the index names it, and the index is replaced as a whole; so a kill at any moment leaves a
+store that reads as what was finished. Anyone can open a shard with `numpy.load`; `python -m cake_jax.export` makes one
+file of a store.
 """
 
 import hashlib
 import io
 import json
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -40,18 +38,18 @@ class SampleStore:
         self.folder = Path(folder)
         self.entries: dict[int, dict[str, Any]] = {}
         index = self.folder / INDEX
-        lines = index.read_text().splitlines(keepends=True) if index.exists() else []
+        lines = index.read_bytes().splitlines(keepends=True) if index.exists() else []
         for number, line in enumerate(lines, start=1):
-            if not line.endswith("\n"):
-                index.write_text("".join(lines[:-1]))
+            if not line.endswith(b"\n"):
                 break
             try:
                 entry = json.loads(line)
-                self.entries[int(entry["batch"])] = entry
+                # A shard that was deleted, because it was damaged say, is simply one to make again.
+                if (self.folder / entry["file"]).exists():
+                    self.entries[int(entry["batch"])] = entry
             except (ValueError, KeyError, TypeError) as error:
                 raise CakeError(f"{index}: line {number} is damaged; delete the line and run again") from error
-        # A shard that was deleted, because it was damaged say, is simply one to make again.
-        self.entries = {batch: e for batch, e in sorted(self.entries.items()) if (self.folder / e["file"]).exists()}
+        self.entries = dict(sorted(self.entries.items()))
 
     @property
     def count(self) -> int:
@@ -88,11 +86,9 @@ class SampleStore:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / entry["file"], content)
-        with open(self.folder / INDEX, "a") as index:
-            index.write(json.dumps(entry) + "\n")
-            index.flush()
-            os.fsync(index.fileno())
-        self.entries[batch] = entry
+        entries = dict(sorted({**self.entries, batch: entry}.items()))
+        write_atomically(self.folder / INDEX, "".join(json.dumps(e) + "\n" for e in entries.values()).encode())
+        self.entries = entries
 
     def read(self, batch: int) -> SampleBatch:
         """One mini-batch.
@@ -121,9 +117,10 @@ class SampleStore:
         Raises:
           CakeError: A shard is damaged, or nothing is left.
         """
-        low = 0.0 if min_step_size is None else min_step_size
-        high = float("inf") if max_step_size is None else max_step_size
-        kept = [batch for batch, entry in self.entries.items() if low <= entry["step_size"] <= high]
+        # Step sizes are stored as float32: a limit must be rounded likewise, or 0.1 would not be within 0.1.
+        low = np.float32(0.0 if min_step_size is None else min_step_size)
+        high = np.float32(np.inf if max_step_size is None else max_step_size)
+        kept = [batch for batch, entry in self.entries.items() if low <= np.float32(entry["step_size"]) <= high]
         if not kept:
             raise CakeError(
                 f"{self.folder}: no samples with a step size from {low} to {high}; there are {self.count} in all"
@@ -153,25 +150,3 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def export(folder: str | Path, path: str | Path) -> int:
-    """Writes all samples of a store as one `.npz` with the fields of `SampleBatch`; returns how many.
-
-    Raises:
-      CakeError: There is no store, it is empty, or a shard is damaged.
-    """
-    if not (Path(folder) / INDEX).exists():
-        raise CakeError(f"{folder}: no sample store ({INDEX} is missing)")
-    samples = SampleStore(folder).select()
-    np.savez(path, allow_pickle=False, **samples._asdict())
-    return samples.num_samples
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m cake_jax.samples FOLDER FILE.npz")
-    try:
-        print(f"{export(sys.argv[1], sys.argv[2])} samples written to {sys.argv[2]}")
-    except (CakeError, OSError) as problem:
-        sys.exit(f"error: {problem}")

@@ -15,7 +15,7 @@ from jax import Array, lax
 from cake_jax import losses, parallel, schedules
 from cake_jax.evaluation import predict
 from cake_jax.teachers import Teacher, from_linen
-from cake_jax.types import CakeError, DataSpec, SampleBatch
+from cake_jax.types import CakeError, DataSpec, SampleBatch, first_line
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 # The host hands over this many bytes of inputs a device call: long scans, bounded memory, data of any size.
@@ -149,9 +149,8 @@ def init(key: Array, module: nn.Module, spec: DataSpec, settings: TrainSettings)
     try:
         variables = jax.jit(module.init)(key, jnp.zeros((1, *spec.shape)))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
         raise CakeError(
-            f"model: {type(module).__name__} does not take inputs of shape {spec.shape}: {reason}"
+            f"model: {type(module).__name__} does not take inputs of shape {spec.shape}: {first_line(error)}"
         ) from error
     model_state, params = dict(variables), variables["params"]
     del model_state["params"]

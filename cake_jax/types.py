@@ -14,6 +14,11 @@ class CakeError(ValueError):
     """Something that the user can mend. The message is one line: the field or file at fault, and the mend."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where it has none: what a `CakeError` quotes of it."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
     """Everything that a user is assumed to know of the teacher's input domain.
@@ -49,8 +54,10 @@ class DataSpec:
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, self.shape[-1]):
                 raise CakeError(f"DataSpec.{name}: give 1 value or {self.shape[-1]}, one for each channel")
-        if min(self.std) <= 0:
+        if not all(value > 0 for value in self.std):
             raise CakeError("DataSpec.std: every value must be above 0")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise CakeError(f"DataSpec.low: {self.low} is not below high = {self.high}")
         if self.class_names and len(self.class_names) != self.num_classes:
             raise CakeError(f"DataSpec.class_names: {len(self.class_names)} names for {self.num_classes} classes")
 

@@ -84,8 +84,6 @@ def test_every_input_counts_once():
     ],
 )
 def test_what_cannot_be_told_is_none(has_teacher, has_labels, given):
-    result = evaluate(
-        table(STUDENT), table(TEACHER) if has_teacher else None, INPUTS, LABELS if has_labels else None
-    )
+    result = evaluate(table(STUDENT), table(TEACHER) if has_teacher else None, INPUTS, LABELS if has_labels else None)
     assert set(result) == {"accuracy", "per_class_accuracy", "teacher_accuracy", "agreement", "kl"}
     assert {name for name, value in result.items() if value is not None} == given

@@ -73,7 +73,8 @@ def test_gradient_norm():
     state = langevin.init(jnp.zeros((2, 2)), SGD)
     gradient = jnp.array([[1.0, 2.0], [2.0, 4.0]])
     _, info = langevin.step(jax.random.key(0), state, gradient, step_size=0.1, temperature=1.0, optimizer=SGD)
-    assert info.gradient_norm.shape == () and float(info.gradient_norm) == pytest.approx(5.0)
+    assert info.gradient_norm.shape == ()
+    assert float(info.gradient_norm) == pytest.approx(5.0)
 
 
 def test_adam_follows_optax():
@@ -103,9 +104,7 @@ def test_temperature_zero_draws_no_noise(optimizer):
 def noise(seed, step, eta=0.5):
     """What a step adds to samples at rest."""
     state = langevin.init(jnp.zeros(100), SGD)._replace(step=jnp.int32(step))
-    state, _ = langevin.step(
-        jax.random.key(seed), state, jnp.zeros(100), step_size=eta, temperature=1.0, optimizer=SGD
-    )
+    state, _ = langevin.step(jax.random.key(seed), state, jnp.zeros(100), step_size=eta, temperature=1.0, optimizer=SGD)
     return np.asarray(state.x)
 
 

@@ -65,7 +65,7 @@ def test_torn_last_line_is_not_read_and_keep_cuts_it(log):
         assert log.read() == ROWS[:3], cut
         assert log.seconds("student") == 0
         log.keep("teacher", lambda step: True)
-        assert log.path.read_bytes() == log.path.read_bytes()[: log.path.read_bytes().rindex(b"\n") + 1]
+        assert log.path.read_bytes().endswith(b"\n"), cut
         log.write(**ROWS[3])
         assert log.read() == ROWS, cut
 

@@ -61,7 +61,8 @@ def test_lenet_on_other_images(shape):
     spec = DataSpec(shape=shape, num_classes=4)
     module = models.create("lenet5_half", spec)
     logits = jax.jit(module.apply)(variables_like(variable_shapes(module, shape)), random(2, *shape))
-    assert logits.shape == (2, 4) and np.isfinite(logits).all()
+    assert logits.shape == (2, 4)
+    assert np.isfinite(logits).all()
     assert np.abs(logits[0] - logits[1]).max() > 1e-4
 
 
@@ -93,7 +94,6 @@ CONVOLUTIONS = [
     # Image, kernel, features, strides, padding.
     ((9, 8, 1), (3, 3), 4, (1, 1), "VALID"),
     ((9, 8, 3), (5, 5), 6, (1, 1), "VALID"),
-    ((9, 8, 3), (5, 5), 6, (1, 1), "SAME"),
     ((9, 8, 16), (3, 3), 8, (1, 1), "VALID"),
     ((9, 8, 16), (3, 3), 8, (1, 1), "SAME"),
     ((9, 8, 2), (4, 4), 3, (1, 1), "VALID"),
@@ -101,7 +101,6 @@ CONVOLUTIONS = [
     ((9, 8, 2), (2, 3), 3, (1, 1), "SAME"),
     ((9, 8, 32), (4, 4), 16, (1, 1), "VALID"),
     ((9, 8, 1), (3, 3), 4, (1, 1), ((1, 2), (0, 3))),
-    ((9, 8, 16), (3, 3), 4, (1, 1), ((1, 2), (0, 3))),
     ((9, 8, 2), (3, 3), 4, (1, 1), ((-1, 0), (2, 0))),
     ((9, 8, 2), (3, 3), 4, (2, 2), "SAME"),
     ((9, 8, 2), (3, 3), 4, (2, 1), "VALID"),
@@ -203,17 +202,20 @@ def test_conv_equals_flax(options):
     shapes = variable_shapes(ours, x.shape[1:])
     assert shapes == variable_shapes(original, x.shape[1:])
     value, expected = jax.jit(lambda v, x: (ours.apply(v, x), original.apply(v, x)))(variables_like(shapes), x)
-    assert value.shape == expected.shape and value.dtype == expected.dtype
+    assert value.shape == expected.shape
+    assert value.dtype == expected.dtype
     tolerance = 3e-2 if "dtype" in dict(options) else 1e-4
     np.testing.assert_allclose(value, expected, rtol=tolerance, atol=tolerance)
 
 
 def test_conv_starts_as_flax():
-    x, key = random(1, 9, 9, 2), jax.random.key(3)
-    jax.tree.map(np.testing.assert_array_equal, Stack(layers.Conv).init(key, x), Stack(nn.Conv).init(key, x))
+    variables, expected = (
+        conv(4, (3, 3)).init(jax.random.key(3), random(1, 9, 9, 2)) for conv in (layers.Conv, nn.Conv)
+    )
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (2, 5, 6, 1), (1, 4, 7, 2), (3, 5, 5, 2), (1, 2, 3, 1)])
+@pytest.mark.parametrize("shape", [(2, 4, 6, 3), (2, 5, 7, 2), (1, 2, 3, 1)])
 def test_max_pool_equals_flax(shape):
     # Distinct values, so that the gradient has one place to go to.
     x = np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape).astype(np.float32) - 20

@@ -22,7 +22,8 @@ def test_deal(count, chunk):
     devices = parallel.device_count()
     chunks = -(-count // (devices * chunk))  # No more than the rows need.
     assert rows.shape == mask.shape == (devices, chunks, chunk)
-    assert rows.dtype == np.int32 and mask.dtype == bool
+    assert rows.dtype == np.int32
+    assert mask.dtype == bool
     np.testing.assert_array_equal(rows[mask], np.arange(count))
     np.testing.assert_array_equal(rows[~mask], count - 1)
 

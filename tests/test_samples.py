@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import cake_jax
-from cake_jax.samples import INDEX, SampleStore, export, write_atomically
+from cake_jax.export import export
+from cake_jax.samples import INDEX, SampleStore, write_atomically
 from cake_jax.types import CakeError, SampleBatch
 
 # Subprocesses import the same package as this process.
@@ -206,7 +207,7 @@ def test_shard_deleted_behind_an_open_store(store):
         lambda line: b"7",
         lambda line: b'{"batch": 1}',
         lambda line: b"\0" * len(line),
-        lambda line: bytes(byte ^ 0xFF for byte in line[:-1]) + line[-1:],
+        lambda line: bytes(byte ^ 0xFF for byte in line),
     ],
     ids=["half", "empty", "number", "without its file", "zeros", "flipped"],
 )
@@ -311,7 +312,7 @@ def test_export_of_a_damaged_or_missing_store(store, tmp_path):
 
 
 def run_module(*arguments):
-    command = [sys.executable, "-m", "cake_jax.samples", *map(str, arguments)]
+    command = [sys.executable, "-m", "cake_jax.export", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=ENVIRONMENT)
 
 

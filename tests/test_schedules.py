@@ -33,7 +33,8 @@ def test_step_size_falls_by_the_magnitude():
     for schedule in ("linear", "cosine"):
         eta = [schedules.step_size(m, 100, base=1.0, decay_magnitude=6.0, schedule=schedule) for m in range(100)]
         assert eta[50] == pytest.approx(1e-3)
-        assert (np.diff(eta) < 0).all() and 1e-6 < eta[99] < 1.3e-6
+        assert (np.diff(eta) < 0).all()
+        assert 1e-6 < eta[99] < 1.3e-6
     assert schedules.step_size(5, 10, base=1.0) == pytest.approx(1e-2)
     assert schedules.step_size(75, 100, base=1.0) == pytest.approx(1e-3)
 
@@ -47,7 +48,9 @@ def test_one_cycle(peak):
     assert float(rate(650)) == pytest.approx((peak + peak / 250_000) / 2, rel=1e-4)
     assert float(rate(1000)) == pytest.approx(peak / 250_000, rel=1e-2)
     values = np.array([float(rate(t)) for t in range(0, 1001, 25)])
-    assert values.argmax() == 12 and (np.diff(values[:13]) > 0).all() and (np.diff(values[12:]) < 0).all()
+    assert values.argmax() == 12
+    assert (np.diff(values[:13]) > 0).all()
+    assert (np.diff(values[12:]) < 0).all()
 
 
 def test_multi_step():
@@ -72,4 +75,6 @@ def test_one_cycle_is_the_default():
 def test_short_training_has_finite_rates(schedule, num_steps):
     rate = schedules.learning_rate(0.1, num_steps, schedule=schedule)
     values = np.array([float(rate(t)) for t in range(num_steps)])
-    assert np.isfinite(values).all() and (values > 0).all() and (values <= 0.1 + 1e-6).all()
+    assert np.isfinite(values).all()
+    assert (values > 0).all()
+    assert (values <= 0.1 + 1e-6).all()

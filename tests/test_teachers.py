@@ -65,7 +65,8 @@ def test_teacher_runs_in_evaluation_mode(x):
 
 def test_grad_with_respect_to_a_teacher(x):
     gradient = jax.jit(jax.grad(lambda teacher, x: teacher(x).sum()))(linear(0), x)
-    assert isinstance(gradient, Teacher) and gradient.spec == SPEC
+    assert isinstance(gradient, Teacher)
+    assert gradient.spec == SPEC
     dense = gradient.variables["params"]["Dense_0"]
     np.testing.assert_allclose(dense["kernel"], np.repeat(x.sum(0)[:, None], 2, 1), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(dense["bias"], [5.0, 5.0])
@@ -89,14 +90,16 @@ def test_vmap_over_stacked_teachers(x):
 
 def test_linen_apply_of_equal_modules():
     first, second = (LinenApply(models.create("mlp", SPEC, {"width": 8})) for _ in range(2))
-    assert first == second and hash(first) == hash(second)
+    assert first == second
+    assert hash(first) == hash(second)
     assert first != LinenApply(models.create("mlp", SPEC, {"width": 9}))
 
 
 def test_linen_apply_with_options_as_json_gives_them():
     spec = DataSpec(shape=(8, 8, 1), num_classes=2)
     first, second = (LinenApply(models.create("lenet5", spec, {"features": [3, 8, 60, 42]})) for _ in range(2))
-    assert first == second and hash(first) == hash(second)
+    assert first == second
+    assert hash(first) == hash(second)
 
 
 def test_from_function(x):

@@ -31,7 +31,7 @@ def batch(count, start=0):
 
 def assert_rows(samples, rows):
     rows = np.asarray(rows)
-    assert samples.count == len(rows)
+    assert samples.num_samples == len(rows)
     np.testing.assert_array_equal(samples.x, np.repeat(rows[:, None], 2, 1))
     np.testing.assert_array_equal(samples.logits, np.repeat(10 * rows[:, None], 3, 1))
     np.testing.assert_array_equal(samples.target, rows - 1)
@@ -78,14 +78,15 @@ def test_data_spec_accepts(fields):
 
 
 def test_cake_error_is_a_value_error():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="num_classes"):
         DataSpec(shape=(2,), num_classes=0)
 
 
 def test_normalize_by_channel():
     pixels = np.full((2, 4, 5, 3), 200, np.uint8)
     x = RGB.normalize(pixels)
-    assert x.shape == pixels.shape and x.dtype == np.float32
+    assert x.shape == pixels.shape
+    assert x.dtype == np.float32
     np.testing.assert_allclose(x[1, 2, 3], [100 / 50, 80 / 60, 60 / 70], rtol=1e-6)
 
 
@@ -96,7 +97,8 @@ def test_normalize_by_channel():
 def test_normalize_round_trip(spec, lead):
     pixels = np.random.default_rng(0).uniform(0.0, 255.0, lead + spec.shape)
     back = spec.denormalize(spec.normalize(pixels))
-    assert back.shape == pixels.shape and back.dtype == np.float32
+    assert back.shape == pixels.shape
+    assert back.dtype == np.float32
     np.testing.assert_allclose(back, pixels, rtol=1e-5, atol=1e-3)
 
 
@@ -111,7 +113,8 @@ def test_denormalize_clips_to_known_bounds(low, high):
 @pytest.mark.parametrize("spec", [RGB, DataSpec((2,), 4), DataSpec((2,), 4, high=1.5)])
 def test_dict_round_trip_through_json(spec):
     back = DataSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
-    assert back == spec and hash(back) == hash(spec)
+    assert back == spec
+    assert hash(back) == hash(spec)
 
 
 def test_data_spec_is_a_dictionary_key():
@@ -127,7 +130,7 @@ def test_data_spec_cannot_change():
 
 def test_select():
     assert_rows(batch(5).select(np.array([True, False, True, True, False])), [0, 2, 3])
-    assert batch(5).select(np.zeros(5, bool)).count == 0
+    assert batch(5).select(np.zeros(5, bool)).num_samples == 0
 
 
 def test_concatenate():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.types import CakeError, DataSpec, first_line
 
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SPECS = {
@@ -38,8 +38,9 @@ def load(name: str, data_dir: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple
             builder.download_and_prepare()
         return _decode(builder.as_data_source("train")), _decode(builder.as_data_source("test"))
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise CakeError(f"dataset.data_dir: '{name}' in {folder} cannot be read or prepared: {reason}") from error
+        raise CakeError(
+            f"dataset.data_dir: '{name}' in {folder} cannot be read or prepared: {first_line(error)}"
+        ) from error
 
 
 def _decode(source) -> tuple[np.ndarray, np.ndarray]:

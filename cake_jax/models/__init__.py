@@ -40,7 +40,9 @@ def create(name: str, spec: DataSpec, options: Mapping[str, Any] | None = None) 
     if name not in MODELS:
         raise CakeError(f"model.name: '{name}' is not one of {', '.join(MODELS)}")
     module, defaults = MODELS[name]
+    # JSON and flags make lists of tuples; a module with a list could not be hashed, nor so a teacher.
+    options = {field: tuple(value) if isinstance(value, list) else value for field, value in (options or {}).items()}
     try:
-        return module(num_classes=spec.num_classes, **{**defaults, **(options or {})})
+        return module(num_classes=spec.num_classes, **{**defaults, **options})
     except TypeError as error:
         raise CakeError(f"model: {name} has no such option ({error})") from error

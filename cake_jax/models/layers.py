@@ -31,17 +31,26 @@ def convolution(x: Array, kernel: Array, strides: Sequence[int], padding: Any, *
     Returns:
       `[B, H', W', F]`.
     """
-    plain = options.get("feature_group_count", 1) == 1 and set(options.get("rhs_dilation") or (1,)) == {1}
-    if jax.default_backend() != "cpu" or tuple(strides) != (1, 1) or not plain:
-        return lax.conv_general_dilated(x, kernel, strides, padding, **options)
     height, width, channels, features = kernel.shape
-    pads = lax.padtype_to_pads(x.shape[1:3], (height, width), (1, 1), padding) if isinstance(padding, str) else padding
+    pads = lax.padtype_to_pads(x.shape[1:3], (height, width), strides, padding) if isinstance(padding, str) else padding
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), **options}
+    dense = tuple(strides) == (1, 1) and min(min(pair) for pair in pads) >= 0
+    if jax.default_backend() != "cpu" or not dense or not _is_plain(options):
+        return lax.conv_general_dilated(x, kernel, strides, pads, **options)
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
     patches = jnp.concatenate(
         [x[:, i : i + rows, j : j + columns] for i in range(height) for j in range(width)], axis=-1
     )
     return patches @ kernel.reshape(height * width * channels, features)
+
+
+def _is_plain(options: dict[str, Any]) -> bool:
+    """Whether no option asks for more than a convolution of all channels in the type of its inputs."""
+    dilations = (*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ()))
+    groups = options.get("feature_group_count", 1), options.get("batch_group_count", 1)
+    named = options.get("precision"), options.get("preferred_element_type")
+    return {*dilations, *groups} == {1} and named == (None, None)
 
 
 def max_pool_2x2(x: Array) -> Array:

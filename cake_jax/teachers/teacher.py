@@ -1,7 +1,7 @@
 """The `Teacher` pytree, and how it is made from a Flax Linen module or from any function."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.types import CakeError, DataSpec, first_line
 
 
 @jax.tree_util.register_dataclass
@@ -40,7 +40,7 @@ class Teacher:
     def num_params(self) -> int:
         """Number of trainable parameters: those in `variables["params"]`, or else all."""
         tree = self.variables
-        if isinstance(tree, dict):
+        if isinstance(tree, Mapping):
             tree = tree.get("params", tree)
         return sum(int(np.size(leaf)) for leaf in jax.tree.leaves(tree))
 
@@ -110,8 +110,10 @@ def _checked(teacher: Teacher) -> Teacher:
     try:
         logits = jax.eval_shape(teacher, jax.ShapeDtypeStruct((2, *spec.shape), jnp.float32))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CakeError(f"teacher: does not take inputs of shape [B, {str(spec.shape)[1:]}: {reason}") from error
-    if logits.shape != (2, spec.num_classes):
-        raise CakeError(f"teacher: returns {logits.shape} for 2 inputs, not the logits (2, {spec.num_classes})")
+        raise CakeError(
+            f"teacher: does not take 2 inputs of shape {spec.shape} at once: {first_line(error)}"
+        ) from error
+    shape = getattr(logits, "shape", type(logits).__name__)
+    if shape != (2, spec.num_classes):
+        raise CakeError(f"teacher: returns {shape} for 2 inputs, not the logits (2, {spec.num_classes})")
     return teacher

@@ -1,0 +1,53 @@
+"""MNIST: LeNet-5 teaches LeNet-5-half.
+
+python scripts/run.py --config=configs/mnist.py --config.dataset.data_dir=<prepared TFDS folder>
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cake_jax.config import default, with_variant
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # Ends within a minute on 2 cores.
+    "smoke": {
+        "dataset.max_train_examples": 5000,
+        "teacher.epochs": 2,
+        "student.epochs": 2,
+        "synthesis.num_batches": 2,
+        "synthesis.num_steps": 16,
+    },
+    # 10,000 samples, to compare methods by what a sample is worth.
+    "few": {"synthesis.num_batches": 20},
+    # What the CAKE reference runs with this pair of networks.
+    "reference": {
+        "teacher.epochs": 30,
+        "teacher.learning_rate": 0.5,
+        "student.epochs": 30,
+        "student.learning_rate": 0.5,
+        "synthesis.num_batches": 500,
+        "synthesis.num_steps": 256,
+        "synthesis.precision": "bf16",
+        "synthesis.weights.cls": 1e3,
+        "synthesis.weights.contr": 1e-3,
+        "synthesis.weights.tv": 1e7,
+    },
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant: none, or a name in `VARIANTS`."""
+    config = default()
+    config.dataset.name = "mnist"
+    config.teacher.model.name = "lenet5"
+    config.teacher.epochs = 12
+    config.student.model.name = "lenet5_half"
+    config.student.epochs = 30
+    config.student.batch_size = 128
+    config.synthesis.num_batches = 100
+    config.synthesis.num_steps = 64
+    config.synthesis.weights.cls = 1e3
+    config.synthesis.weights.contr = 1e-3
+    config.synthesis.weights.tv = 1e7
+    return with_variant(config, variant, VARIANTS)

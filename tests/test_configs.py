@@ -1,0 +1,65 @@
+"""Every config file: its variants resolve, its docstring says what to type, and its smoke variant runs."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from cake_jax import CakeError, config as config_lib, experiment
+
+FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+def module_of(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_all_variants_resolve(path):
+    module = module_of(path)
+    assert f"python scripts/run.py --config=configs/{path.name}" in module.__doc__
+    if path.stem == "default":
+        config_lib.resolve(module.get_config())
+        return
+    assert {"smoke", "reference"} <= set(module.VARIANTS)
+    for variant in ("", *module.VARIANTS):
+        config = module.get_config(variant)
+        config_lib.resolve(config)
+        with pytest.raises((KeyError, AttributeError)):
+            config.synthesis.no_such_field = 1
+    with pytest.raises(CakeError, match="no variant 'nope'"):
+        module.get_config("nope")
+
+
+@pytest.mark.parametrize("name", ["digits", "two_moons"])
+def test_smoke_variants_run(name, tmp_path):
+    module = module_of(next(path for path in FILES if path.stem == name))
+    results = experiment.run(module.get_config("smoke"), tmp_path, config_name=name, variant="smoke")
+    assert results["student"]["test_accuracy"] > 0.1
+
+
+def test_the_reference_counts_are_the_reference_s():
+    """500 mini-batches of 500 samples and 256 steps: 64 million teacher gradients for one CIFAR-10 run."""
+    module = module_of(next(path for path in FILES if path.stem == "cifar10"))
+    assert config_lib.resolve(module.get_config("reference")).synthesis.gradient_queries == 64_000_000
+
+
+def test_the_first_difference_is_named_by_its_field():
+    one = config_lib.default().to_dict()
+    other = config_lib.default().to_dict()
+    assert config_lib.first_difference(one, other) is None
+    other["synthesis"]["weights"]["tv"] = 3.0
+    assert config_lib.first_difference(one, other) == "synthesis.weights.tv"
+    del other["synthesis"]["weights"]["cls"]
+    assert config_lib.first_difference(one, other) == "synthesis.weights.cls"
+
+
+def test_no_field_of_the_settings_is_out_of_a_config_s_reach():
+    fields = {name for name, _ in config_lib._flat(config_lib.default().to_dict())}
+    for name in ("step_size", "langevin_temperature", "contrastive", "weights.entropy", "sets_per_chunk"):
+        assert f"synthesis.{name}" in fields
+    assert all(re.fullmatch(r"[a-z_0-9.]+", name) for name in fields)

@@ -1,0 +1,268 @@
+"""The data sets: what is in them, that they are always the same, and what happens where they are not there."""
+
+import io
+import shutil
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+
+from cake_jax import data
+from cake_jax.types import CakeError
+
+# Name, number of classes, and the range that the accuracy of nearest neighbours must lie in.
+TOYS = [
+    ("two_clusters", 2, 0.98, 1),
+    ("three_clusters", 3, 0.97, 1),
+    ("nine_clusters", 9, 0.98, 1),
+    ("two_moons", 2, 0.90, 0.93),
+    ("circles", 2, 0.98, 1),
+    ("anisotropic", 3, 0.90, 0.97),
+    ("checkerboard", 2, 0.97, 1),
+    ("checkerboard_4", 2, 0.94, 1),
+]
+NAMES = [name for name, *_ in TOYS]
+# Shape of the images, and the published mean and deviation of the pixels in [0, 1].
+IMAGE_SETS = {
+    "mnist": ((28, 28, 1), [0.1307], [0.3081]),
+    "cifar10": ((32, 32, 3), [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+}
+
+
+def rows(x):
+    """Every example as bytes."""
+    return [row.tobytes() for row in x]
+
+
+def assert_equal(first, second):
+    assert first.spec == second.spec
+    for name in ("train_x", "train_y", "test_x", "test_y"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+@pytest.fixture
+def without_tensorflow(monkeypatch):
+    """As if TensorFlow were not installed."""
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+
+
+@pytest.mark.parametrize(("name", "classes"), [toy[:2] for toy in TOYS])
+def test_toy_set(name, classes):
+    toy = data.load(name)
+    assert toy.spec == data.spec_of(name)
+    assert (toy.spec.shape, toy.spec.num_classes) == ((2,), classes)
+    assert (toy.train_x.shape, toy.train_y.shape) == ((10_000, 2), (10_000,))
+    assert (toy.test_x.shape, toy.test_y.shape) == ((5_000, 2), (5_000,))
+    assert [part.dtype for part in toy[1:]] == [np.float32, np.int32, np.float32, np.int32]
+    for labels in (toy.train_y, toy.test_y):
+        assert sorted(set(labels)) == list(range(classes))
+        assert np.bincount(labels).min() > 0.9 * len(labels) / classes
+    np.testing.assert_allclose(toy.train_x.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(toy.train_x.std(axis=0), 1, atol=1e-4)
+    np.testing.assert_allclose(toy.test_x.mean(axis=0), 0, atol=0.1)
+    np.testing.assert_allclose(toy.test_x.std(axis=0), 1, atol=0.1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_toy_test_points_are_fresh(name):
+    toy = data.load(name)
+    train, test = set(rows(toy.train_x)), set(rows(toy.test_x))
+    assert (len(train), len(test)) == (10_000, 5_000)
+    assert not train & test
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [(name, low, high) for name, _, low, high in TOYS])
+def test_toy_labels_can_be_learned_as_far_as_the_noise_allows(name, low, high):
+    toy = data.load(name)
+    neighbors = KNeighborsClassifier(25).fit(toy.train_x, toy.train_y)
+    assert low <= neighbors.score(toy.test_x, toy.test_y) <= high
+
+
+@pytest.mark.parametrize("name", [*NAMES, "digits"])
+def test_same_on_each_call(name):
+    np.random.seed(1)  # what others do to the global generator does not matter
+    first = data.load(name)
+    np.random.seed(2)
+    assert_equal(first, data.load(name))
+
+
+def test_digits():
+    digits = data.load("digits")
+    assert digits.spec == data.spec_of("digits")
+    assert (digits.spec.shape, digits.spec.num_classes) == ((8, 8, 1), 10)
+    assert (digits.train_x.shape, digits.train_y.shape) == ((1437, 8, 8, 1), (1437,))
+    assert (digits.test_x.shape, digits.test_y.shape) == ((360, 8, 8, 1), (360,))
+    assert [part.dtype for part in digits[1:]] == [np.float32, np.int32, np.float32, np.int32]
+    assert abs(digits.train_x.mean()) < 0.01
+    assert abs(digits.train_x.std() - 1) < 0.01
+    total = np.bincount(np.concatenate([digits.train_y, digits.test_y]))
+    assert np.abs(np.bincount(digits.test_y) - total * 360 / 1797).max() <= 1
+
+
+def test_digits_are_those_of_scikit_learn_each_once():
+    digits = data.load("digits")
+    pixels = np.rint(digits.spec.denormalize(np.concatenate([digits.train_x, digits.test_x])))
+    labels = np.concatenate([digits.train_y, digits.test_y])
+    images, wanted = load_digits(return_X_y=True)
+    got = sorted(zip(rows(pixels.astype(np.uint8)), labels.tolist(), strict=True))
+    assert got == sorted(zip(rows(images.astype(np.uint8)), wanted.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("name", ["two_moons", "digits"])
+def test_max_train_examples(name):
+    whole, few, more = data.load(name), *(data.load(name, max_train_examples=count) for count in (100, 700))
+    assert (len(few.train_x), len(few.train_y), len(more.train_x)) == (100, 100, 700)
+    np.testing.assert_array_equal(few.train_x, more.train_x[:100])
+    np.testing.assert_array_equal(few.train_y, more.train_y[:100])
+    labels = dict(zip(rows(whole.train_x), whole.train_y, strict=True))
+    assert len(set(rows(more.train_x))) == 700
+    assert [labels[row] for row in rows(more.train_x)] == more.train_y.tolist()
+    assert set(rows(few.train_x)) != set(rows(whole.train_x[:100]))  # shuffled, not the first
+    np.testing.assert_array_equal(few.test_x, whole.test_x)
+    assert_equal(few, data.load(name, max_train_examples=100))
+
+
+@pytest.mark.parametrize("name", ["two_moons", "digits"])
+@pytest.mark.parametrize("count", [0, 20_000])
+def test_max_train_examples_that_keeps_all(name, count):
+    assert_equal(data.load(name, max_train_examples=count), data.load(name))
+
+
+@pytest.mark.parametrize("name", ["two_clusters", "digits"])
+@pytest.mark.parametrize("count", [0, 100, 20_000])
+def test_train_size_is_that_of_load(name, count):
+    assert data.train_size(name, count) == len(data.load(name, max_train_examples=count).train_x)
+
+
+@pytest.mark.parametrize("function", [data.load, data.spec_of, data.check, data.train_size])
+def test_unknown_name(function):
+    with pytest.raises(CakeError, match=r"dataset\.name: 'no_such_set'.*two_moons.*mnist"):
+        function("no_such_set")
+
+
+@pytest.mark.parametrize("name", data.NAMES)
+def test_spec_is_known_without_data(name, without_tensorflow):
+    spec = data.spec_of(name)
+    assert spec.is_image == (name not in NAMES)
+    assert len(spec.class_names) in (0, spec.num_classes)
+    assert data.train_size(name) == {"digits": 1437, "mnist": 60_000, "cifar10": 50_000}.get(name, 10_000)
+
+
+@pytest.mark.parametrize("function", [data.load, data.check])
+@pytest.mark.parametrize("name", IMAGE_SETS)
+def test_image_set_that_is_not_there(function, name, tmp_path, without_tensorflow):
+    started = time.perf_counter()
+    with pytest.raises(CakeError) as caught:
+        function(name, data_dir=str(tmp_path))
+    assert time.perf_counter() - started < 10
+    for part in ("dataset.data_dir", name, str(tmp_path)):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not any(tmp_path.iterdir())
+
+
+def make_images(name):
+    """1,003 training and 7 test images of one set, all different, and their labels."""
+    shape, rng = IMAGE_SETS[name][0], np.random.default_rng(3)
+    return {
+        split: (rng.integers(0, 256, (count, *shape), dtype=np.uint8), rng.integers(0, 10, count))
+        for split, count in (("train", 1003), ("test", 7))
+    }
+
+
+def prepare(set_name, data_dir):
+    """Lets TFDS prepare `make_images` in array_record format, as it prepares the real set, but without TensorFlow."""
+    shape = IMAGE_SETS[set_name][0]
+
+    def png(pixels):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels.squeeze()).save(buffer, format="png")
+        buffer.seek(0)
+        return buffer
+
+    class Small(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        name = set_name
+        VERSION = tfds.builder_cls(set_name).VERSION
+
+        def _info(self):
+            features = {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(num_classes=10)}
+            return tfds.core.DatasetInfo(
+                builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+            )
+
+        def _split_generators(self, dl_manager):
+            return {split: self._generate_examples(*part) for split, part in make_images(set_name).items()}
+
+        def _generate_examples(self, images, labels):
+            for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
+                yield number, {"image": png(pixels), "label": int(label)}
+
+    Small(data_dir=data_dir, file_format="array_record").download_and_prepare()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder in which TFDS has prepared small sets under the names of the real ones."""
+    folder = tmp_path_factory.mktemp("tfds")
+    for name in IMAGE_SETS:
+        prepare(name, folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", IMAGE_SETS)
+def test_prepared_image_set(name, prepared, without_tensorflow):
+    data.check(name, data_dir=str(prepared))
+    images = data.load(name, data_dir=str(prepared))
+    shape, mean, std = IMAGE_SETS[name]
+    assert images.spec == data.spec_of(name)
+    assert images.spec.shape == shape
+    assert [part.dtype for part in images[1:]] == [np.float32, np.int32, np.float32, np.int32]
+    for split, x, y in (("train", images.train_x, images.train_y), ("test", images.test_x, images.test_y)):
+        pixels, labels = make_images(name)[split]
+        np.testing.assert_array_equal(y, labels)
+        np.testing.assert_array_equal(np.rint(images.spec.denormalize(x) * 255), pixels)
+        np.testing.assert_allclose(x, (pixels / 255 - mean) / std, rtol=1e-5, atol=1e-5)
+
+
+def test_prepared_image_set_with_fewer_examples(prepared, without_tensorflow):
+    whole = data.load("mnist", data_dir=str(prepared))
+    few = data.load("mnist", data_dir=str(prepared), max_train_examples=20)
+    labels = dict(zip(rows(whole.train_x), whole.train_y, strict=True))
+    assert [labels[row] for row in rows(few.train_x)] == few.train_y.tolist()
+    assert (len(few.train_x), len(few.test_x)) == (20, 7)
+
+
+def test_default_folder_is_that_of_tfds(prepared, monkeypatch, without_tensorflow):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared))
+    assert_equal(data.load("mnist"), data.load("mnist", data_dir=str(prepared)))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "missing", "no json", "tfrecord"])
+def test_image_set_that_cannot_be_read(damage, prepared, tmp_path, without_tensorflow):
+    shutil.copytree(prepared / "mnist", tmp_path / "mnist")
+    shard = next((tmp_path / "mnist").rglob("*train*"))
+    content = bytearray(shard.read_bytes())
+    if damage == "truncated":
+        shard.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 0xFF
+        shard.write_bytes(content)
+    elif damage == "empty":
+        shard.write_bytes(b"")
+    elif damage == "missing":
+        shard.unlink()
+    elif damage == "no json":
+        (shard.parent / "dataset_info.json").write_text("{")
+    else:
+        about = shard.parent / "dataset_info.json"
+        about.write_text(about.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(CakeError) as caught:
+        data.load("mnist", data_dir=str(tmp_path))
+    for part in ("dataset.data_dir", "mnist", str(tmp_path)):
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
