@@ -19,13 +19,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_steps": 16,
     },
     # 10,000 samples, to compare methods by what a sample is worth.
-    "few": {"synthesis.num_batches": 20},
+    "few": {"synthesis.num_batches": 20, "student.epochs": 30},
     # What the CAKE reference runs with this pair of networks.
     "reference": {
         "teacher.epochs": 30,
         "teacher.learning_rate": 0.5,
         "student.epochs": 30,
         "student.learning_rate": 0.5,
+        "student.batch_size": 256,
+        "student.temperature": 1.0,
+        "synthesis.start": "normal",
+        "synthesis.decay_magnitude": 4.0,
         "synthesis.num_batches": 500,
         "synthesis.num_steps": 256,
         "synthesis.precision": "bf16",
@@ -43,11 +47,14 @@ def get_config(variant: str = "") -> ConfigDict:
     config.teacher.model.name = "lenet5"
     config.teacher.epochs = 12
     config.student.model.name = "lenet5_half"
-    config.student.epochs = 30
+    config.student.epochs = 20
     config.student.batch_size = 128
-    config.synthesis.num_batches = 100
+    config.student.temperature = 20.0  # as good as matching the logits
+    config.synthesis.num_batches = 200
     config.synthesis.num_steps = 64
-    config.synthesis.weights.cls = 1e3
-    config.synthesis.weights.contr = 1e-3
-    config.synthesis.weights.tv = 1e7
+    config.synthesis.decay_magnitude = 1.3
+    config.synthesis.start = "smooth"
+    config.synthesis.weights.cls = 500.0
+    config.synthesis.weights.contr = 20.0
+    config.synthesis.weights.tv = 1e6
     return with_variant(config, variant, VARIANTS)

@@ -179,6 +179,15 @@ def test_parts_are_pluggable():
     np.testing.assert_allclose(samples.x, np.tile([2 - 0.5 * 1.5, 2 - 0.5, 2 - 0.5], (4, 1)), rtol=1e-6)
 
 
+def test_the_smooth_start_has_unit_variance_and_neighbours_alike():
+    x = np.asarray(synthesis.smooth_start(jax.random.key(0), (400, 28, 28, 2)))
+    assert abs(x.mean()) < 0.05
+    assert 0.7 < x.std() < 1.4
+    neighbours = np.mean(x[:, 1:] * x[:, :-1]) / np.mean(x**2)
+    assert neighbours > 0.4
+    assert abs(np.mean(x[..., 0] * x[..., 1])) < 0.05, "channels are independent"
+
+
 def test_bf16_takes_the_teacher_s_arithmetic_only(teacher):
     settings = dataclasses.replace(SETTINGS, precision="bf16", num_steps=1)
     low, _ = synthesis.minibatch(jax.random.key(0), teacher, settings, 0)
@@ -199,6 +208,7 @@ def test_bf16_takes_the_teacher_s_arithmetic_only(teacher):
         ({"contrastive": "cosine"}, "contrastive"),
         ({"optimizer": "adam", "langevin_temperature": 1.0}, "optimizer"),
         ({"contrastive": "snn", "batch_size": 3}, "contrastive"),
+        ({"start": "pink"}, "start"),
     ],
 )
 def test_what_cannot_work_is_refused_by_field(change, field):
@@ -209,6 +219,11 @@ def test_what_cannot_work_is_refused_by_field(change, field):
 def test_total_variation_of_vectors_is_refused():
     with pytest.raises(CakeError, match=r"synthesis\.weights\.tv"):
         synthesis.check(SETTINGS, DataSpec((7,), 5))
+
+
+def test_a_smooth_start_of_vectors_is_refused():
+    with pytest.raises(CakeError, match=r"synthesis\.start"):
+        synthesis.check(dataclasses.replace(SETTINGS, start="smooth", weights=Weights()), DataSpec((7,), 5))
 
 
 def test_nan_is_refused_with_the_mini_batch():

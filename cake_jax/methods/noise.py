@@ -1,4 +1,4 @@
-"""The floor that every method must beat: the teacher labels its start samples, by default Gaussian noise."""
+"""The floor that every method must beat: the teacher labels Gaussian noise, N(0, I)."""
 
 import dataclasses
 
@@ -7,8 +7,8 @@ from cake_jax.synthesis import SynthesisSettings
 
 
 def without_steps(settings: SynthesisSettings) -> SynthesisSettings:
-    """The same settings with T = 0: no gradient is asked for."""
-    return dataclasses.replace(settings, num_steps=0)
+    """The same settings with T = 0 and a normal start: no gradient is asked for."""
+    return dataclasses.replace(settings, num_steps=0, start="normal")
 
 
 METHOD = cake.METHOD._replace(settings=without_steps)
