@@ -7,7 +7,8 @@ cake_jax.evaluate(student, teacher, x, y)
 
 from cake_jax.evaluation import evaluate
 from cake_jax.experiment import Run, load
-from cake_jax.synthesis import SynthesisSettings, Weights, synthesize
+from cake_jax.synthesis import synthesize
+from cake_jax.synthesis_settings import SynthesisSettings, Weights
 from cake_jax.teachers import Teacher
 from cake_jax.train import DistillationLoss, TrainSettings, distill
 from cake_jax.types import CakeError, DataSpec, SampleBatch

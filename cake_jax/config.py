@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict, config_dict
 
 from cake_jax import data, methods, models
-from cake_jax.synthesis import SynthesisSettings, Weights, check as check_synthesis
+from cake_jax.synthesis_settings import SynthesisSettings, Weights, check as check_synthesis
 from cake_jax.train import DistillationLoss, TrainSettings, check as check_training
 from cake_jax.types import CakeError, DataSpec
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from cake_jax import data, models, train
 from cake_jax.config import Settings, resolve
-from cake_jax.synthesis import SynthesisSettings
+from cake_jax.synthesis_settings import SynthesisSettings
 from cake_jax.teachers import Teacher
 
 _STEPS = 4

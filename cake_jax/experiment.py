@@ -93,12 +93,13 @@ def run(
     """
     settings = resolve(config)
     workdir = Path(workdir)
+    finished = (workdir / RESULTS).exists() and not overwrite
+    if not finished and ((config.run.teacher and not config.teacher.from_run) or config.run.evaluation):
+        data.check(config.dataset.name, data_dir=config.dataset.data_dir)
     _claim(workdir, config, overwrite)
-    if (workdir / RESULTS).exists():
+    if finished:
         print(f"{workdir} holds the finished run of this config; nothing to do. See {workdir / 'report.html'}")
         return json.loads((workdir / RESULTS).read_text())
-    if (config.run.teacher and not config.teacher.from_run) or config.run.evaluation:
-        data.check(config.dataset.name, data_dir=config.dataset.data_dir)
     log = MetricsLog(workdir / "metrics.jsonl")
     keys = dict(zip(("teacher", "synthesis", "student"), jax.random.split(jax.random.key(config.seed), 3), strict=True))
 
@@ -142,7 +143,7 @@ def _claim(workdir: Path, config: ConfigDict, overwrite: bool) -> None:
                 "use another --workdir, or --overwrite"
             )
         return
-    if workdir.exists() and any(workdir.iterdir()):
+    if workdir.exists() and any(other.name != f"{CONFIG}.tmp" for other in workdir.iterdir()):
         raise CakeError(f"{workdir}: is not empty and no run of ours; use another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(wanted, indent=1).encode())
@@ -303,7 +304,7 @@ def _results(
         },
         "samples": {
             "count": store.count,
-            "num_steps": settings.synthesis.num_steps,
+            "num_steps": max((e["num_steps"] for e in store.entries.values()), default=settings.synthesis.num_steps),
             "teacher_queries": sum(synthesis.values()),
         },
         "queries": {"synthesis": synthesis, "student": {"forward": 0, "gradient": 0}},

@@ -12,8 +12,15 @@ from cake_jax.config import default, with_variant
 VARIANTS: dict[str, dict[str, Any]] = {
     # Ends within a minute on 2 cores.
     "smoke": {"teacher.epochs": 2, "student.epochs": 4, "synthesis.num_batches": 2, "synthesis.num_steps": 8},
-    # 200 samples, to compare methods by what a sample is worth.
-    "few": {"synthesis.num_batches": 4, "synthesis.batch_size": 50, "student.epochs": 1000},
+    # 200 samples and the teacher's bare decisions, to compare methods by where they put their samples: with soft labels
+    # 200 points of plain noise are already enough for this teacher.
+    "few": {
+        "synthesis.num_batches": 4,
+        "synthesis.batch_size": 50,
+        "student.epochs": 400,
+        "student.batch_size": 50,
+        "student.hard_weight": 1.0,
+    },
     # What the CAKE reference runs on its toy sets.
     "reference": {
         "teacher.learning_rate": 0.5,
@@ -24,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_steps": 256,
         "synthesis.step_size": 1e-2,
         "synthesis.decay_magnitude": 4.0,
+        "synthesis.batch_size": 500,
         "synthesis.weights.cls": 1e-2,
         "synthesis.weights.contr": 1e-3,
     },

@@ -245,6 +245,15 @@ def test_another_config_is_refused_by_its_first_field(config, tmp_path):
     assert results["samples"]["num_steps"] == 6
 
 
+def test_a_missing_data_set_leaves_no_claim_on_the_folder(config, tmp_path):
+    config.dataset.name = "mnist"
+    config.dataset.data_dir = str(tmp_path / "nowhere")
+    config.synthesis.num_groups = 10
+    with pytest.raises(CakeError, match=r"dataset\.data_dir"):
+        experiment.run(config, tmp_path / "run", config_name="moons")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_folder_of_somebody_else_is_not_touched(config, tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(CakeError, match="not empty"):

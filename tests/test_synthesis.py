@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cake_jax import losses, models, parallel, synthesis
-from cake_jax.synthesis import SynthesisSettings, Weights
+from cake_jax import losses, models, parallel, priors, synthesis
+from cake_jax.energy import logit_gap
+from cake_jax.synthesis_settings import SynthesisSettings, Weights, check
 from cake_jax.teachers import Teacher, from_function, from_linen
 from cake_jax.types import CakeError, DataSpec
 
@@ -154,7 +155,7 @@ def test_the_loss_falls_and_the_gap_closes(teacher):
 def test_logit_gap_is_the_root_mean_square_over_pairs():
     logits = jnp.array([[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])
     pairs = [25.0, 1.0, 9.0 + 9.0]
-    assert synthesis.logit_gap(logits) == pytest.approx(np.sqrt(np.mean(pairs)), rel=1e-6)
+    assert logit_gap(logits) == pytest.approx(np.sqrt(np.mean(pairs)), rel=1e-6)
 
 
 def test_parts_are_pluggable():
@@ -180,7 +181,7 @@ def test_parts_are_pluggable():
 
 
 def test_the_smooth_start_has_unit_variance_and_neighbours_alike():
-    x = np.asarray(synthesis.smooth_start(jax.random.key(0), (400, 28, 28, 2)))
+    x = np.asarray(priors.smooth_start(jax.random.key(0), (400, 28, 28, 2)))
     assert abs(x.mean()) < 0.05
     assert 0.7 < x.std() < 1.4
     neighbours = np.mean(x[:, 1:] * x[:, :-1]) / np.mean(x**2)
@@ -213,17 +214,17 @@ def test_bf16_takes_the_teacher_s_arithmetic_only(teacher):
 )
 def test_what_cannot_work_is_refused_by_field(change, field):
     with pytest.raises(CakeError, match=rf"synthesis\.{field}"):
-        synthesis.check(dataclasses.replace(SETTINGS, **change), SPEC)
+        check(dataclasses.replace(SETTINGS, **change), SPEC)
 
 
 def test_total_variation_of_vectors_is_refused():
     with pytest.raises(CakeError, match=r"synthesis\.weights\.tv"):
-        synthesis.check(SETTINGS, DataSpec((7,), 5))
+        check(SETTINGS, DataSpec((7,), 5))
 
 
 def test_a_smooth_start_of_vectors_is_refused():
     with pytest.raises(CakeError, match=r"synthesis\.start"):
-        synthesis.check(dataclasses.replace(SETTINGS, start="smooth", weights=Weights()), DataSpec((7,), 5))
+        check(dataclasses.replace(SETTINGS, start="smooth", weights=Weights()), DataSpec((7,), 5))
 
 
 def test_nan_is_refused_with_the_mini_batch():
@@ -240,6 +241,7 @@ import sys, json, hashlib, jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import jax.numpy as jnp, numpy as np
 from cake_jax import models, synthesis
+from cake_jax.synthesis_settings import SynthesisSettings, Weights
 from cake_jax.teachers import from_linen
 from cake_jax.types import DataSpec
 spec = DataSpec((28, 28, 1), 10)
@@ -247,8 +249,8 @@ module = models.create("lenet5", spec)
 teacher = from_linen(module, jax.jit(module.init)(jax.random.key(7), jnp.zeros((1, 28, 28, 1))), spec)
 out = {}
 for name, weights, contrastive in json.loads(sys.argv[2]):
-    settings = synthesis.SynthesisSettings(num_batches=2, batch_size=35, num_groups=5, num_steps=6, step_size=0.1,
-        langevin_temperature=1.0, contrastive=contrastive, weights=synthesis.Weights(**weights))
+    settings = SynthesisSettings(num_batches=2, batch_size=35, num_groups=5, num_steps=6, step_size=0.1,
+        langevin_temperature=1.0, contrastive=contrastive, weights=Weights(**weights))
     samples = synthesis.synthesize(jax.random.key(0), teacher, spec, settings)
     x = np.asarray(samples.x)
     out[name] = [hashlib.sha256(x.tobytes()).hexdigest(), x[:, ::9, ::9, 0].tolist(), samples.logits.argmax(1).tolist()]

@@ -9,7 +9,8 @@ from typing import NamedTuple
 from jax import Array
 
 from cake_jax.methods.method import Method
-from cake_jax.synthesis import SynthesisInfo, SynthesisSettings, check, minibatch
+from cake_jax.synthesis import SynthesisInfo, minibatch
+from cake_jax.synthesis_settings import SynthesisSettings, check
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, SampleBatch
 

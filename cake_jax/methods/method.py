@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
-from cake_jax.synthesis import SynthesisInfo, SynthesisSettings
+from cake_jax.synthesis import SynthesisInfo
+from cake_jax.synthesis_settings import SynthesisSettings
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, SampleBatch
 

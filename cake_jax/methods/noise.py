@@ -3,7 +3,7 @@
 import dataclasses
 
 from cake_jax.methods import cake
-from cake_jax.synthesis import SynthesisSettings
+from cake_jax.synthesis_settings import SynthesisSettings
 
 
 def without_steps(settings: SynthesisSettings) -> SynthesisSettings:
