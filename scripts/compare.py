@@ -57,13 +57,17 @@ def _gaps(folder: Path) -> dict[str, float] | None:
 
 
 def _table(runs: list[dict]) -> str:
-    rows = ["| method | student accuracy | agreement | samples | teacher queries |", "|---|---|---|---|---|"]
+    rows = [
+        "| method | student accuracy | agreement | logit gap, end / start | teacher queries |",
+        "|---|---|---|---|---|",
+    ]
     for method in dict.fromkeys(run["method"] for run in runs):
         mine = [run for run in runs if run["method"] == method]
-        samples = mine[0]["samples"]
+        samples, gaps = mine[0]["samples"], [run["logit_gaps"] for run in mine]
+        ratio = f"{statistics.mean(g['end'] / g['start'] for g in gaps):.2f}" if all(gaps) else "-"
         rows.append(
             f"| {method} | {_mean(mine, 'test_accuracy')} | {_mean(mine, 'test_agreement')} "
-            f"| {samples['count']:,} | {samples['teacher_queries']:,} |"
+            f"| {ratio} | {samples['teacher_queries']:,} |"
         )
     return "\n".join(rows)
 

@@ -271,7 +271,8 @@ def test_save_model_removes_training_states(tmp_path, trained):
 def test_damaged_state(tmp_path, trained, damage):
     save_state(tmp_path, 3, trained["sgd"][3])
     for path in files(tmp_path):
-        damage(path)
+        if path.name != "sha256":  # a state without its checksum is an unfinished save, not a damaged one
+            damage(path)
     with pytest.raises(CakeError) as caught:
         load_state(tmp_path, trained["sgd"][0])
     assert_one_line(caught.value, tmp_path)

@@ -31,12 +31,12 @@ def convolution(x: Array, kernel: Array, strides: Sequence[int], padding: Any, *
     Returns:
       `[B, H', W', F]`.
     """
-    height, width, channels, features = kernel.shape
-    pads = lax.padtype_to_pads(x.shape[1:3], (height, width), strides, padding) if isinstance(padding, str) else padding
     options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), **options}
-    dense = tuple(strides) == (1, 1) and min(min(pair) for pair in pads) >= 0
-    if jax.default_backend() != "cpu" or not dense or not _is_plain(options):
-        return lax.conv_general_dilated(x, kernel, strides, pads, **options)
+    height, width, channels, features = kernel.shape
+    pads = lax.padtype_to_pads(x.shape[1:3], (height, width), (1, 1), padding) if isinstance(padding, str) else padding
+    plain = tuple(strides) == (1, 1) and min(min(pair) for pair in pads) >= 0 and _is_plain(options)
+    if jax.default_backend() != "cpu" or not plain:
+        return lax.conv_general_dilated(x, kernel, strides, padding, **options)
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
     patches = jnp.concatenate(
