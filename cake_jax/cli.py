@@ -45,7 +45,7 @@ def _run(argv: list[str]) -> int:
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(os.sched_getaffinity(0)))
     try:
         if _PRINT_CONFIG.value:
-            print(_CONFIG.value)
+            print(_CONFIG.value.to_json_best_effort(indent=1))
         elif _DRY_RUN.value:
             print(dry_run.describe(_CONFIG.value))
         else:

@@ -65,13 +65,14 @@ def soft_nearest_neighbour(
     Source: Frosst, Papernot, Hinton 2019 (arXiv 1902.01889), equation 1.
     """
     # Distances do not change with a common offset, but their expansion into squares would cancel with a large one.
-    logits = logits.astype(jnp.float32) - lax.stop_gradient(logits.astype(jnp.float32).mean(axis=0))
+    kept = jnp.ones(logits.shape[0], bool) if mask is None else mask
+    logits = jnp.where(kept[:, None], logits.astype(jnp.float32), 0.0)
+    centre = lax.stop_gradient(logits.sum(axis=0) / jnp.maximum(kept.sum(), 1))
+    logits = jnp.where(kept[:, None], logits - centre, 0.0)
     square = jnp.square(logits).sum(axis=-1)
     product = jnp.matmul(logits, logits.T, precision=lax.Precision.HIGHEST)
     distance = jnp.maximum(square[:, None] + square[None, :] - 2 * product, 0.0)
-    other = ~jnp.eye(logits.shape[0], dtype=bool)
-    if mask is not None:
-        other &= mask[:, None] & mask[None, :]
+    other = ~jnp.eye(logits.shape[0], dtype=bool) & kept[:, None] & kept[None, :]
     mate = other & (labels[:, None] == labels[None, :])
     has_mate = mate.any(axis=-1)
     # A row without a mate would be log 0; its gradient is kept finite by giving it every pair, then it is left out.

@@ -91,7 +91,7 @@ def test_chunks_change_only_the_rounding(teacher, chunk):
 
 def test_targets_of_a_set_differ_and_sets_are_numbered(teacher):
     samples = synthesis.synthesize(jax.random.key(1), teacher, SPEC, SETTINGS)
-    assert samples.count == 45
+    assert samples.num_samples == 45
     np.testing.assert_array_equal(samples.set_index, np.repeat(np.arange(15), 3))
     for number in range(15):
         assert len(set(samples.target[samples.set_index == number].tolist())) == 3
