@@ -12,8 +12,18 @@ from cake_jax.config import default, with_variant
 VARIANTS: dict[str, dict[str, Any]] = {
     # Ends within a minute on 2 cores.
     "smoke": {"teacher.epochs": 5, "student.epochs": 5, "synthesis.num_batches": 2, "synthesis.num_steps": 16},
-    # 1,000 samples, to compare methods by what a sample is worth.
-    "few": {"synthesis.num_batches": 10, "synthesis.batch_size": 100, "student.epochs": 300},
+    # 1,000 samples and the teacher's bare decisions, to compare methods by where they put their samples.
+    "few": {
+        "student.epochs": 300,
+        "student.hard_weight": 1.0,
+        "synthesis.num_batches": 10,
+        "synthesis.batch_size": 100,
+        "synthesis.num_steps": 64,
+        "synthesis.decay_magnitude": 1.0,
+        "synthesis.start": "smooth",
+        "synthesis.weights.cls": 50.0,
+        "synthesis.weights.contr": 1.0,
+    },
     # What the CAKE reference runs on the nearest of its data sets, MNIST.
     "reference": {
         "teacher.epochs": 30,

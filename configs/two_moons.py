@@ -48,5 +48,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.synthesis.num_batches = 20
     config.synthesis.num_steps = 100
     config.synthesis.step_size = 0.1
-    config.synthesis.decay_magnitude = 1.0
+    config.synthesis.decay_magnitude = 0.5
     return with_variant(config, variant, VARIANTS)
