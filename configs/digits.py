@@ -1,6 +1,9 @@
 """Scikit-learn's digits, 8 x 8, embedded.
 
 python scripts/run.py --config=configs/digits.py
+
+Cost: about 20 seconds on 2 CPU cores. Expect, over seeds 0, 1 and 2, a teacher of 97.8 % and a student of 97.6 %
+(`results/digits.json`). Settings were chosen on training images.
 """
 
 from typing import Any
@@ -12,17 +15,16 @@ from cake_jax.config import default, with_variant
 VARIANTS: dict[str, dict[str, Any]] = {
     # Ends within a minute on 2 cores.
     "smoke": {"teacher.epochs": 5, "student.epochs": 5, "synthesis.num_batches": 2, "synthesis.num_steps": 16},
-    # 1,000 samples and the teacher's bare decisions, to compare methods by where they put their samples.
+    # 1,000 samples, to compare methods by what a sample is worth.
     "few": {
         "student.epochs": 300,
-        "student.hard_weight": 1.0,
         "synthesis.num_batches": 10,
         "synthesis.batch_size": 100,
-        "synthesis.num_steps": 64,
+        "synthesis.num_steps": 16,
         "synthesis.decay_magnitude": 1.0,
         "synthesis.start": "smooth",
-        "synthesis.weights.cls": 50.0,
-        "synthesis.weights.contr": 1.0,
+        "synthesis.weights.cls": 10.0,
+        "synthesis.weights.contr": 0.5,
     },
     # What the CAKE reference runs on the nearest of its data sets, MNIST.
     "reference": {

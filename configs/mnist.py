@@ -1,6 +1,9 @@
 """MNIST: LeNet-5 teaches LeNet-5-half.
 
 python scripts/run.py --config=configs/mnist.py --config.dataset.data_dir=<prepared TFDS folder>
+
+Cost: 9.3 minutes on 2 CPU cores, of which 5.8 are synthesis. Expect, as measured with seed 0, a teacher of 99.2 % and a
+student of 95.9 % (`results/mnist.json`). Settings were chosen on images held out of the training set.
 """
 
 from typing import Any

@@ -1,6 +1,9 @@
 """Two moons, the picture that explains the method: an MLP of 942 parameters mimics another.
 
 python scripts/run.py --config=configs/two_moons.py
+
+Cost: about 15 seconds on 2 CPU cores. Expect, over seeds 0, 1 and 2, a student that agrees with its teacher on 99.7 %
+of the test points (`results/two_moons.json`). Settings were chosen on training points.
 """
 
 from typing import Any

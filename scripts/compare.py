@@ -81,4 +81,4 @@ def _mean(runs: list[dict], name: str) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))
