@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cake_jax.config import default, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # Ends within a minute on 2 cores.
+    # A short trial; decoding the 60,000 images takes longer than the rest.
     "smoke": {
         "dataset.max_train_examples": 2000,
         "teacher.epochs": 1,
