@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cake_jax.config import default, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # Ends within a minute on 2 cores.
+    # A short trial.
     "smoke": {
         "dataset.max_train_examples": 5000,
         "teacher.epochs": 2,
