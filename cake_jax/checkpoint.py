@@ -11,7 +11,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from cake_jax import models
-from cake_jax.samples import write_atomically
+from cake_jax.files import write_atomically
 from cake_jax.teachers import Teacher, from_linen
 from cake_jax.types import CakeError, DataSpec, first_line
 

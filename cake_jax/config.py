@@ -52,7 +52,7 @@ def default() -> ConfigDict:
     config.synthesis.optimizer = "sgd"  # sgd or adam
     config.synthesis.langevin_temperature = config_dict.placeholder(float)  # None: as config.methods has it
     config.synthesis.precision = "float32"  # float32 or bf16, of the teacher's arithmetic
-    config.synthesis.start = "normal"  # normal or smooth, what samples start from
+    config.synthesis.start = "normal"  # what samples start from: normal, and for images smooth or contrasted
     config.synthesis.contrastive = "mse"  # mse or snn
     config.synthesis.snn_temperature = 1.0
     config.synthesis.weights = ConfigDict({"cls": 1.0, "contr": 1.0, "tv": 0.0, "entropy": 0.0})

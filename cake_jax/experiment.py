@@ -21,8 +21,9 @@ from tqdm import tqdm
 from cake_jax import checkpoint, data, models, report, train
 from cake_jax.config import Settings, first_difference, resolve
 from cake_jax.evaluation import evaluate
+from cake_jax.files import write_atomically
 from cake_jax.metrics import MetricsLog
-from cake_jax.samples import SampleStore, write_atomically
+from cake_jax.samples import SampleStore
 from cake_jax.teachers import Teacher
 from cake_jax.types import CakeError, DataSpec
 

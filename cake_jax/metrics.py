@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cake_jax.samples import write_atomically
+from cake_jax.files import write_atomically
 
 
 class MetricsLog:

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 
 from cake_jax.data import Dataset
 from cake_jax.evaluation import predict
+from cake_jax.files import write_atomically
 from cake_jax.metrics import MetricsLog
-from cake_jax.samples import SampleStore, write_atomically
+from cake_jax.samples import SampleStore
 from cake_jax.teachers import Teacher
 from cake_jax.types import SampleBatch
 

@@ -8,13 +8,13 @@ file of a store.
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cake_jax.files import write_atomically
 from cake_jax.types import CakeError, SampleBatch, concatenate
 
 INDEX = "index.jsonl"
@@ -133,20 +133,3 @@ class SampleStore:
             kind: sum(entry.get("queries", {}).get(kind, 0) for entry in self.entries.values())
             for kind in ("forward", "gradient")
         }
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that it is either there as a whole or not at all, whenever the process dies.
-
-    Raises:
-      OSError: The disk is full, say; what was at `path` before is untouched.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

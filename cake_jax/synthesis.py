@@ -170,7 +170,7 @@ def _diffuse(
     start_keys, target_keys, noise_keys = jax.vmap(functools.partial(jax.random.split, num=3))(set_keys).T
     target = jax.vmap(lambda k: settings.targets(k, spec.num_classes, groups))(target_keys)
     start = priors.STARTS[settings.start] if isinstance(settings.start, str) else settings.start
-    x = jax.vmap(lambda k: start(k, (groups, *spec.shape)))(start_keys)
+    x = jax.vmap(lambda k: start(k, groups, spec))(start_keys)
     optimizer = langevin.OPTIMIZERS[settings.optimizer]()
     step = functools.partial(
         langevin.step, step_size=eta, temperature=settings.langevin_temperature, optimizer=optimizer

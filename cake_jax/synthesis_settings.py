@@ -48,7 +48,7 @@ class SynthesisSettings:
       contrastive: `mse`, `snn`, or a function of one set's logits `[G, K]` that returns a scalar.
       snn_temperature: Of `snn`.
       weights: Of the loss terms.
-      start: p(x): `normal`, `smooth` (for images), or a function `(key, shape) -> x`.
+      start: p(x): `normal`, for images `smooth` or `contrasted`, or a function `(key, G, spec) -> [G, *shape]`.
       targets: p(y), `(key, num_classes, num_groups) -> [G]` int.
       prior: The data prior that `weights.tv` weighs, samples `[..., *shape]` to a value each, `[...]`.
       sets_per_chunk: Sets that take their T steps together; 0 chooses for the backend. Samples are bitwise the same on
@@ -125,7 +125,7 @@ def check(settings: SynthesisSettings, spec: DataSpec) -> None:
         raise CakeError(f"synthesis.contrastive: '{settings.contrastive}' is not one of {', '.join(CONTRASTIVE)}")
     if isinstance(settings.start, str) and settings.start not in priors.STARTS:
         raise CakeError(f"synthesis.start: '{settings.start}' is not one of {', '.join(priors.STARTS)}")
-    if settings.start == "smooth" and not spec.is_image:
+    if settings.start in ("smooth", "contrasted") and not spec.is_image:
         raise CakeError(f"synthesis.start: inputs of shape {spec.shape} are no images; set it to 'normal'")
     if settings.contrastive == "snn" and settings.num_sets < 2:
         raise CakeError("synthesis.contrastive: 'snn' needs two sets or more a mini-batch; raise synthesis.batch_size")

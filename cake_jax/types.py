@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 Array = jax.Array | np.ndarray
+Examples = tuple[np.ndarray, np.ndarray]  # inputs [N, *shape] and labels [N]
 
 
 class CakeError(ValueError):
@@ -65,6 +66,14 @@ class DataSpec:
     def is_image(self) -> bool:
         """Whether one input is an image, `(H, W, C)`."""
         return len(self.shape) == 3
+
+    @property
+    def bounds(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lowest and highest valid value of each channel in normalised units, infinite where unknown."""
+        low = -np.inf if self.low is None else self.low
+        high = np.inf if self.high is None else self.high
+        mean, std = _float32(self.mean), _float32(self.std)
+        return (np.float32(low) - mean) / std, (np.float32(high) - mean) / std
 
     def normalize(self, pixels: Array) -> np.ndarray:
         """Pixels `[..., *shape]` to normalised units, float32, same shape."""

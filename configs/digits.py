@@ -15,16 +15,20 @@ from cake_jax.config import default, with_variant
 VARIANTS: dict[str, dict[str, Any]] = {
     # Ends within a minute on 2 cores.
     "smoke": {"teacher.epochs": 5, "student.epochs": 5, "synthesis.num_batches": 2, "synthesis.num_steps": 16},
-    # 1,000 samples, to compare methods by what a sample is worth.
+    # 1,000 samples, to compare methods by what a sample is worth to a student that sees bare decisions. Sets are pairs.
     "few": {
-        "student.epochs": 300,
+        "student.model.options": {"width": 128, "num_hidden": 1},
+        "student.epochs": 200,
+        "student.hard_weight": 1.0,
+        "student.weight_decay": 1e-2,
         "synthesis.num_batches": 10,
         "synthesis.batch_size": 100,
-        "synthesis.num_steps": 16,
-        "synthesis.decay_magnitude": 1.0,
-        "synthesis.start": "smooth",
-        "synthesis.weights.cls": 10.0,
-        "synthesis.weights.contr": 0.5,
+        "synthesis.num_groups": 2,
+        "synthesis.num_steps": 64,
+        "synthesis.decay_magnitude": 2.0,
+        "synthesis.start": "contrasted",
+        "synthesis.weights.cls": 100.0,
+        "synthesis.weights.contr": 20.0,
     },
     # What the CAKE reference runs on the nearest of its data sets, MNIST.
     "reference": {

@@ -207,15 +207,24 @@ def prepare(set_name, data_dir):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """A folder in which TFDS has prepared small sets under the names of the real ones."""
+    """A folder in which TFDS has prepared small sets under the names of the real ones, said to be as small."""
     folder = tmp_path_factory.mktemp("tfds")
-    for name in IMAGE_SETS:
-        prepare(name, folder)
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        for name in IMAGE_SETS:
+            prepare(name, folder)
+            patch.setitem(data.tfds.TRAIN_SIZES, name, len(make_images(name)["train"][1]))
+        yield folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.mark.parametrize("name", IMAGE_SETS)
-def test_prepared_image_set(name, prepared, without_tensorflow):
+def test_prepared_image_set(name, prepared, without_tensorflow, cache):
     data.check(name, data_dir=str(prepared))
     images = data.load(name, data_dir=str(prepared))
     shape, mean, std = IMAGE_SETS[name]
@@ -229,12 +238,56 @@ def test_prepared_image_set(name, prepared, without_tensorflow):
         np.testing.assert_allclose(x, (pixels / 255 - mean) / std, rtol=1e-5, atol=1e-5)
 
 
-def test_prepared_image_set_with_fewer_examples(prepared, without_tensorflow):
-    whole = data.load("mnist", data_dir=str(prepared))
-    few = data.load("mnist", data_dir=str(prepared), max_train_examples=20)
+@pytest.mark.parametrize("few_first", [True, False])
+def test_prepared_image_set_with_fewer_examples(few_first, prepared, without_tensorflow, cache):
+    counts = (20, 0) if few_first else (0, 20)
+    few, whole = sorted(
+        (data.load("mnist", data_dir=str(prepared), max_train_examples=count) for count in counts),
+        key=lambda dataset: len(dataset.train_x),
+    )
     labels = dict(zip(rows(whole.train_x), whole.train_y, strict=True))
     assert [labels[row] for row in rows(few.train_x)] == few.train_y.tolist()
     assert (len(few.train_x), len(few.test_x)) == (20, 7)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Numbers of the examples that were decoded, in order."""
+    numbers, real = [], data.tfds._decode
+
+    def counted(builder, split, rows):
+        numbers.extend((split, int(row)) for row in rows)
+        return real(builder, split, rows)
+
+    monkeypatch.setattr(data.tfds, "_decode", counted)
+    return numbers
+
+
+def test_images_are_decoded_once(prepared, without_tensorflow, cache, decoded):
+    first = data.load("cifar10", data_dir=str(prepared))
+    assert sorted(decoded) == [("test", row) for row in range(7)] + [("train", row) for row in range(1003)]
+    decoded.clear()
+    assert_equal(data.load("cifar10", data_dir=str(prepared)), first)
+    assert not decoded
+
+
+def test_only_the_images_that_are_kept_are_decoded(prepared, without_tensorflow, cache, decoded):
+    data.load("mnist", data_dir=str(prepared), max_train_examples=20)
+    assert len([split for split, _ in decoded if split == "train"]) == 20
+
+
+def test_images_of_another_folder_are_decoded_anew(prepared, tmp_path, without_tensorflow, cache, decoded):
+    data.load("mnist", data_dir=str(prepared))
+    shutil.copytree(prepared / "mnist", tmp_path / "other" / "mnist")
+    decoded.clear()
+    data.load("mnist", data_dir=str(tmp_path / "other"))
+    assert len(decoded) == 1010
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(prepared, tmp_path, monkeypatch, without_tensorflow):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert len(data.load("mnist", data_dir=str(prepared)).train_x) == 1003
 
 
 def test_default_folder_is_that_of_tfds(prepared, monkeypatch, without_tensorflow):

@@ -8,10 +8,12 @@ import pytest
 from jax import lax
 
 from cake_jax import models
-from cake_jax.models import layers
+from cake_jax.models import layers, vit
 from cake_jax.types import CakeError, DataSpec
 
 MNIST = DataSpec(shape=(28, 28, 1), num_classes=10)
+CIFAR = DataSpec(shape=(32, 32, 3), num_classes=10)
+GREY = DataSpec(shape=(32, 32, 1), num_classes=10)
 POINTS = DataSpec(shape=(2,), num_classes=2)
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -39,6 +41,16 @@ def variables_like(shapes):
         ("lenet5", MNIST, {"features": (3, 8, 60, 42)}, 15_738),
         ("cnn", MNIST, {}, 107_658),
         ("logistic_regression", MNIST, None, 7_850),
+        ("resnet4", MNIST, None, 427_882),
+        ("resnet4", CIFAR, None, 431_018),
+        ("resnet18", CIFAR, None, 11_173_962),
+        ("resnet34", CIFAR, None, 21_282_122),
+        ("resnet50", CIFAR, None, 23_520_842),
+        ("resnet101", CIFAR, None, 42_512_970),
+        ("resnet152", CIFAR, None, 58_156_618),
+        ("resnet18", DataSpec((224, 224, 3), 1000), {"imagenet_stem": True}, 11_689_512),
+        ("resnet50", DataSpec((224, 224, 3), 1000), {"imagenet_stem": True}, 25_557_032),
+        ("vit_small", GREY, None, 110_381),
     ],
 )
 def test_parameter_count(name, spec, options, count):
@@ -54,6 +66,70 @@ def test_output_shape(name):
         jax.ShapeDtypeStruct((3, 28, 28, 1), jnp.float32),
     ).shape
     assert shape == (3, 10)
+
+
+def test_resnet_pads_strided_convolutions_on_both_sides():
+    """As PyTorch does: of 4 pixels, windows centred on the first and third; SAME padding would take the second."""
+    module = models.create("resnet18", DataSpec((4, 4, 1), 2), {"blocks": (1, 1), "features": (1, 1)})
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))
+    block = {"params": variables["params"]["BasicBlock_1"], "batch_stats": variables["batch_stats"]["BasicBlock_1"]}
+    centre = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
+    block["params"] = jax.tree.map(lambda leaf: centre if leaf.shape == centre.shape else leaf, block["params"])
+    block["params"]["Conv_2"] = {"kernel": jnp.zeros((1, 1, 1, 1))}
+    x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    out = models.resnet.BasicBlock(1, strides=2).apply(
+        block, x, lambda: nn.BatchNorm(use_running_average=True, epsilon=0.0)
+    )
+    np.testing.assert_allclose(out[0, :, :, 0], [[0, 2], [8, 10]])
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_resnet_normalises_by_the_batch_in_training_alone(train):
+    module = models.create("resnet18", DataSpec((8, 8, 3), 10), {"blocks": (1,), "features": (4,)})
+    x = random(6, 8, 8, 3)
+    variables = module.init(jax.random.key(0), x)
+    alone, _ = module.apply(variables, x[:1], train=train, mutable=["batch_stats"])
+    together, after = module.apply(variables, x, train=train, mutable=["batch_stats"])
+    assert np.allclose(alone, together[:1], atol=1e-5) != train
+    changed = [
+        not np.array_equal(a, b)
+        for a, b in zip(*map(jax.tree.leaves, (after["batch_stats"], variables["batch_stats"])), strict=True)
+    ]
+    assert all(changed) if train else not any(changed)
+
+
+def test_vit_shifts_move_zeros_in():
+    x = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+    original, *shifted = np.moveaxis(np.asarray(vit._with_shifts(x, 1))[0], -1, 0)
+    np.testing.assert_array_equal(original, x[0, :, :, 0])
+    np.testing.assert_array_equal(shifted[0], [[0, 0, 0], [0, 1, 2], [0, 4, 5]])
+    np.testing.assert_array_equal(shifted[1], [[0, 0, 0], [2, 3, 0], [5, 6, 0]])
+    np.testing.assert_array_equal(shifted[2], [[0, 4, 5], [0, 7, 8], [0, 0, 0]])
+    np.testing.assert_array_equal(shifted[3], [[5, 6, 0], [8, 9, 0], [0, 0, 0]])
+
+
+def test_vit_patches_are_whole_squares():
+    x = random(2, 4, 6, 3)
+    patches = np.asarray(vit._patches(jnp.asarray(x), 2))
+    assert patches.shape == (2, 6, 12)
+    np.testing.assert_array_equal(patches[:, 4], x[:, 2:4, 2:4].reshape(2, 12))
+
+
+def test_vit_attention_equals_a_loop_over_heads_and_tokens():
+    module, x = vit.LocalityAttention(heads=2, head_dim=3), random(2, 4, 5)
+    params = module.init(jax.random.key(0), x)["params"]
+    scale = np.exp(params["log_scale"])
+    np.testing.assert_allclose(scale, 3**-0.5, rtol=1e-6)
+    query, key, value = np.split(x @ np.asarray(params["Dense_0"]["kernel"]), 3, axis=-1)
+    expected = np.zeros((2, 4, 6))
+    for image in range(2):
+        for head in (slice(0, 3), slice(3, 6)):
+            for token in range(4):
+                others = [other for other in range(4) if other != token]
+                weight = np.exp([scale * query[image, token, head] @ key[image, other, head] for other in others])
+                expected[image, token, head] = weight / weight.sum() @ value[image, others, head]
+    expected = expected @ np.asarray(params["Dense_1"]["kernel"]) + np.asarray(params["Dense_1"]["bias"])
+    np.testing.assert_allclose(module.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3)])

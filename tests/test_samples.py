@@ -15,7 +15,8 @@ import pytest
 
 import cake_jax
 from cake_jax.export import export
-from cake_jax.samples import INDEX, SampleStore, write_atomically
+from cake_jax.files import write_atomically
+from cake_jax.samples import INDEX, SampleStore
 from cake_jax.types import CakeError, SampleBatch
 
 # Subprocesses import the same package as this process.

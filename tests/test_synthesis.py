@@ -168,7 +168,7 @@ def test_parts_are_pluggable():
         step_size=0.5,
         schedule="constant",
         weights=Weights(cls=0.0, contr=1.0, tv=1.0),
-        start=lambda key, shape: jnp.full(shape, 2.0),
+        start=lambda key, groups, spec: jnp.full((groups, *spec.shape), 2.0),
         targets=lambda key, classes, groups: jnp.arange(groups, dtype=jnp.int32) + 2,
         contrastive=lambda logits: logits[..., 0].sum(),
         prior=lambda x: jnp.square(x).sum(axis=-1),
@@ -181,12 +181,27 @@ def test_parts_are_pluggable():
 
 
 def test_the_smooth_start_has_unit_variance_and_neighbours_alike():
-    x = np.asarray(priors.smooth_start(jax.random.key(0), (400, 28, 28, 2)))
+    x = np.asarray(priors.smooth_start(jax.random.key(0), 400, DataSpec((28, 28, 2), 10)))
     assert abs(x.mean()) < 0.05
     assert 0.7 < x.std() < 1.4
     neighbours = np.mean(x[:, 1:] * x[:, :-1]) / np.mean(x**2)
     assert neighbours > 0.4
     assert abs(np.mean(x[..., 0] * x[..., 1])) < 0.05, "channels are independent"
+
+
+def test_the_contrasted_start_fills_the_valid_range_and_no_more():
+    spec = DataSpec((28, 28, 2), 10, mean=(0.2, 0.5), std=(0.3, 0.25), low=0.0, high=1.0)
+    x = np.asarray(priors.contrasted_start(jax.random.key(0), 400, spec))
+    low, high = np.array([-2 / 3, -2.0]), np.array([8 / 3, 2.0])
+    for channel in range(2):
+        values = x[..., channel]
+        assert values.min() == pytest.approx(low[channel], rel=1e-6)
+        assert values.max() == pytest.approx(high[channel], rel=1e-6)
+        assert np.mean(values == values.min()) > 0.05, "black pixels are many"
+    neighbours = np.mean(x[:, 1:] * x[:, :-1]) / np.mean(x**2)
+    assert neighbours > 0.5
+    unbounded = np.asarray(priors.contrasted_start(jax.random.key(0), 400, DataSpec((28, 28, 2), 10)))
+    np.testing.assert_allclose(np.clip(unbounded, low, high), x, rtol=1e-6)
 
 
 def test_bf16_takes_the_teacher_s_arithmetic_only(teacher):
@@ -222,9 +237,10 @@ def test_total_variation_of_vectors_is_refused():
         check(SETTINGS, DataSpec((7,), 5))
 
 
-def test_a_smooth_start_of_vectors_is_refused():
+@pytest.mark.parametrize("start", ["smooth", "contrasted"])
+def test_a_start_of_images_is_refused_for_vectors(start):
     with pytest.raises(CakeError, match=r"synthesis\.start"):
-        check(dataclasses.replace(SETTINGS, start="smooth", weights=Weights()), DataSpec((7,), 5))
+        check(dataclasses.replace(SETTINGS, start=start, weights=Weights()), DataSpec((7,), 5))
 
 
 def test_nan_is_refused_with_the_mini_batch():

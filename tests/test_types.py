@@ -142,3 +142,10 @@ def test_concatenate():
 def test_concatenate_of_nothing():
     with pytest.raises(CakeError):
         concatenate([])
+
+
+def test_bounds_are_those_of_pixels_in_normalised_units():
+    low, high = DataSpec((1, 1, 2), 2, mean=(0.5, 0.0), std=(0.25, 0.5), low=0.0, high=1.0).bounds
+    np.testing.assert_allclose(low, [-2, 0])
+    np.testing.assert_allclose(high, [2, 2])
+    assert np.isinf(DataSpec((2,), 2).bounds).all()

@@ -53,11 +53,10 @@ def load(name: str, *, data_dir: str = "", max_train_examples: int = 0) -> Datas
     Raises:
       CakeError: Unknown name, or the data cannot be had; the message says what to do.
     """
-    spec = spec_of(name)
-    (train_x, train_y), (test_x, test_y) = _source(name).load(name, data_dir)
-    if 0 < max_train_examples < len(train_x):
-        rows = np.random.default_rng(0).permutation(len(train_x))[:max_train_examples]
-        train_x, train_y = train_x[rows], train_y[rows]
+    spec, size = spec_of(name), _source(name).TRAIN_SIZES[name]
+    some = 0 < max_train_examples < size
+    rows = np.random.default_rng(0).permutation(size)[:max_train_examples] if some else np.arange(size)
+    (train_x, train_y), (test_x, test_y) = _source(name).load(name, data_dir, rows)
     return Dataset(
         spec,
         spec.normalize(train_x),

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from cake_jax.types import DataSpec
+from cake_jax.types import DataSpec, Examples
 
 SPECS = {
     "digits": DataSpec(
@@ -20,13 +20,13 @@ SPECS = {
 TRAIN_SIZES = {"digits": 1437}
 
 
-def load(name: str, data_dir: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """1,437 training and 360 test images in a fixed stratified split; `data_dir` is not used."""
+def load(name: str, data_dir: str, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+    """Rows of the 1,437 training images, and 360 test images, of a fixed stratified split; no `data_dir` is used."""
     images, labels = load_digits(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(
         images.reshape(-1, 8, 8, 1), labels, test_size=360, stratify=labels, random_state=0
     )
-    return (train_x, train_y), (test_x, test_y)
+    return (train_x[train_rows], train_y[train_rows]), (test_x, test_y)
 
 
 def check(name: str, data_dir: str) -> None:

@@ -1,12 +1,17 @@
 """Image sets of tensorflow-datasets, read from prepared `array_record` folders without TensorFlow."""
 
+import contextlib
+import hashlib
 import importlib.util
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cake_jax.types import CakeError, DataSpec, first_line
+from cake_jax.files import cache_folder, write_atomically
+from cake_jax.types import CakeError, DataSpec, Examples, first_line
 
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SPECS = {
@@ -26,8 +31,11 @@ def check(name: str, data_dir: str) -> None:
         )
 
 
-def load(name: str, data_dir: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Pixels in [0, 1] and labels of the training and test split; see `cake_jax.data.load`."""
+def load(name: str, data_dir: str, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+    """Pixels in [0, 1] and labels of the given training rows and of the test split; see `cake_jax.data.load`.
+
+    A split that is decoded as a whole is kept in the user's cache folder, so that no later run decodes it again.
+    """
     check(name, data_dir)
     import tensorflow_datasets as tfds
 
@@ -36,20 +44,44 @@ def load(name: str, data_dir: str) -> tuple[tuple[np.ndarray, np.ndarray], tuple
         builder = tfds.builder(name, data_dir=folder, file_format="array_record")
         if not _is_prepared(name, folder):
             builder.download_and_prepare()
-        return _decode(builder.as_data_source("train")), _decode(builder.as_data_source("test"))
+        test_rows = np.arange(builder.info.splits["test"].num_examples)
+        return _split(builder, "train", train_rows), _split(builder, "test", test_rows)
     except Exception as error:
         raise CakeError(
             f"dataset.data_dir: '{name}' in {folder} cannot be read or prepared: {first_line(error)}"
         ) from error
 
 
-def _decode(source) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = [], []
-    for start in range(0, len(source), 1000):
-        for example in source.__getitems__(range(start, min(start + 1000, len(source)))):
-            images.append(example["image"])
-            labels.append(example["label"])
-    return np.stack(images).astype(np.float32) / np.float32(255), np.array(labels)
+def _split(builder: Any, split: str, rows: np.ndarray) -> Examples:
+    """The given rows of a split."""
+    # Two folders may hold different images under one name and version.
+    source = Path(builder.data_dir, "dataset_info.json")
+    state = f"{source.resolve()} {source.stat().st_mtime_ns}".encode()
+    cached = cache_folder("data") / f"{builder.name}-{split}-{hashlib.sha256(state).hexdigest()[:16]}.npz"
+    if cached.exists():
+        with np.load(cached) as arrays:
+            images, labels = arrays["images"][rows], arrays["labels"][rows]
+    else:
+        images, labels = _decode(builder, split, rows)
+        if np.array_equal(rows, np.arange(builder.info.splits[split].num_examples)):
+            with contextlib.suppress(OSError):  # no home, or a full one: the next run decodes again
+                _save(cached, images, labels)
+    return images.astype(np.float32) / np.float32(255), labels
+
+
+def _decode(builder: Any, split: str, rows: np.ndarray) -> Examples:
+    """uint8 images and labels of the given rows."""
+    source = builder.as_data_source(split)
+    parts = [rows[start : start + 1000].tolist() for start in range(0, len(rows), 1000)]
+    examples = [example for part in parts for example in source.__getitems__(part)]
+    return np.stack([example["image"] for example in examples]), np.array([example["label"] for example in examples])
+
+
+def _save(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
+    np.savez(content, images=images, labels=labels)
+    write_atomically(path, content.getvalue())
 
 
 def _folder(data_dir: str) -> Path:

@@ -9,34 +9,33 @@ from collections.abc import Callable
 import numpy as np
 from sklearn import datasets
 
-from cake_jax.types import DataSpec
+from cake_jax.types import DataSpec, Examples
 
 NUM_TRAIN, NUM_TEST = 10_000, 5_000
-Points = tuple[np.ndarray, np.ndarray]
 
 
-def _blobs(centers: list[tuple[float, float]], deviation: float) -> Callable[[int, int], Points]:
-    def make(count: int, seed: int) -> Points:
+def _blobs(centers: list[tuple[float, float]], deviation: float) -> Callable[[int, int], Examples]:
+    def make(count: int, seed: int) -> Examples:
         return datasets.make_blobs(count, centers=np.array(centers), cluster_std=deviation, random_state=seed)[:2]
 
     return make
 
 
-def _two_moons(count: int, seed: int) -> Points:
+def _two_moons(count: int, seed: int) -> Examples:
     return datasets.make_moons(count, noise=0.3, random_state=seed)
 
 
-def _circles(count: int, seed: int) -> Points:
+def _circles(count: int, seed: int) -> Examples:
     return datasets.make_circles(count, noise=0.1, factor=0.4, random_state=seed)
 
 
-def _anisotropic(count: int, seed: int) -> Points:
+def _anisotropic(count: int, seed: int) -> Examples:
     x, y = _blobs([(-2.0, 0.0), (0.0, 0.0), (2.0, 0.0)], 0.6)(count, seed)
     return x @ np.array([[0.6, -0.6], [-0.4, 0.8]]), y
 
 
-def _checkerboard(cells: int) -> Callable[[int, int], Points]:
-    def make(count: int, seed: int) -> Points:
+def _checkerboard(cells: int) -> Callable[[int, int], Examples]:
+    def make(count: int, seed: int) -> Examples:
         x = np.random.default_rng(seed).uniform(0, cells, (count, 2))
         return x, np.floor(x).sum(axis=1).astype(int) % 2
 
@@ -44,7 +43,7 @@ def _checkerboard(cells: int) -> Callable[[int, int], Points]:
 
 
 _GRID = [(float(i), float(j)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
-_MAKERS: dict[str, tuple[int, Callable[[int, int], Points]]] = {
+_MAKERS: dict[str, tuple[int, Callable[[int, int], Examples]]] = {
     "two_clusters": (2, _blobs([(-1.0, 0.0), (1.0, 0.0)], 0.4)),
     "three_clusters": (3, _blobs([(0.0, 1.0), (-0.87, -0.5), (0.87, -0.5)], 0.35)),
     "nine_clusters": (9, _blobs(_GRID, 0.15)),
@@ -58,12 +57,12 @@ SPECS = {name: DataSpec(shape=(2,), num_classes=classes) for name, (classes, _) 
 TRAIN_SIZES = dict.fromkeys(SPECS, NUM_TRAIN)
 
 
-def load(name: str, data_dir: str) -> tuple[Points, Points]:
-    """Makes a toy set; `data_dir` is not used. See `cake_jax.data.load`."""
+def load(name: str, data_dir: str, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+    """Makes a toy set and takes rows of its training points; `data_dir` is not used. See `cake_jax.data.load`."""
     make = _MAKERS[name][1]
     (train_x, train_y), (test_x, test_y) = make(NUM_TRAIN, 0), make(NUM_TEST, 1)
     mean, std = train_x.mean(axis=0), train_x.std(axis=0)
-    return ((train_x - mean) / std, train_y), ((test_x - mean) / std, test_y)
+    return ((train_x[train_rows] - mean) / std, train_y[train_rows]), ((test_x - mean) / std, test_y)
 
 
 def check(name: str, data_dir: str) -> None:

@@ -3,7 +3,7 @@
 Every module is called as `module(x, train=False)` with x `[B, *shape]` and returns logits `[B, K]`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -12,13 +12,22 @@ from cake_jax.models.cnn import CNN
 from cake_jax.models.lenet import LeNet5
 from cake_jax.models.linear import LogisticRegression
 from cake_jax.models.mlp import MLP
+from cake_jax.models.resnet import ResNet
+from cake_jax.models.vit import SmallViT
 from cake_jax.types import CakeError, DataSpec
 
-MODELS = {
+MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "mlp": (MLP, {}),
     "lenet5": (LeNet5, {}),
     "lenet5_half": (LeNet5, {"features": (3, 8, 60, 42)}),
     "cnn": (CNN, {}),
+    "resnet4": (ResNet, {"blocks": (1, 1, 1, 1), "features": (32, 64, 128, 64), "imagenet_stem": True}),
+    "resnet18": (ResNet, {"blocks": (2, 2, 2, 2)}),
+    "resnet34": (ResNet, {"blocks": (3, 4, 6, 3)}),
+    "resnet50": (ResNet, {"blocks": (3, 4, 6, 3), "bottleneck": True}),
+    "resnet101": (ResNet, {"blocks": (3, 4, 23, 3), "bottleneck": True}),
+    "resnet152": (ResNet, {"blocks": (3, 8, 36, 3), "bottleneck": True}),
+    "vit_small": (SmallViT, {}),
     "logistic_regression": (LogisticRegression, {}),
 }
 

@@ -1,0 +1,95 @@
+"""Residual networks with batch norm, with the stem for small images or that for ImageNet."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from cake_jax.models.layers import Conv
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut.
+
+    Attributes:
+      features: Channels F.
+      strides: Of the first convolution, and of the shortcut.
+    """
+
+    features: int
+    strides: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array, norm: Callable[[], nn.Module]) -> Array:
+        """`[B, H / strides, W / strides, F]` of x `[B, H, W, C]`."""
+        y = nn.relu(norm()(_conv(self.features, 3, self.strides)(x)))
+        y = norm()(_conv(self.features, 3)(y))
+        return nn.relu(y + _shortcut(x, self.features, self.strides, norm))
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut; the last widens fourfold.
+
+    Attributes:
+      features: Channels F of the first two.
+      strides: Of the 3 x 3 convolution, and of the shortcut.
+    """
+
+    features: int
+    strides: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array, norm: Callable[[], nn.Module]) -> Array:
+        """`[B, H / strides, W / strides, 4 F]` of x `[B, H, W, C]`."""
+        y = nn.relu(norm()(_conv(self.features, 1)(x)))
+        y = nn.relu(norm()(_conv(self.features, 3, self.strides)(y)))
+        y = norm()(_conv(4 * self.features, 1)(y))
+        return nn.relu(y + _shortcut(x, 4 * self.features, self.strides, norm))
+
+
+class ResNet(nn.Module):
+    """A residual network; the first block of every stage but the first halves height and width.
+
+    Attributes:
+      num_classes: K.
+      blocks: Blocks of each stage.
+      bottleneck: Whether blocks are `Bottleneck` rather than `BasicBlock`.
+      features: Channels of each stage; of the first one also the stem's.
+      imagenet_stem: 7 x 7 convolution of stride 2 and a 3 x 3 max-pool of stride 2, rather than one 3 x 3 convolution.
+
+    Source: He et al. 2015 (arXiv 1512.03385); the small-image stem as in its section 4.2.
+    """
+
+    num_classes: int
+    blocks: Sequence[int] = (2, 2, 2, 2)
+    bottleneck: bool = False
+    features: Sequence[int] = (64, 128, 256, 512)
+    imagenet_stem: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Logits `[B, K]` of images x `[B, H, W, C]`."""
+        norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5)
+        block = Bottleneck if self.bottleneck else BasicBlock
+        x = _conv(self.features[0], 7, 2)(x) if self.imagenet_stem else _conv(self.features[0], 3)(x)
+        x = nn.relu(norm()(x))
+        if self.imagenet_stem:
+            x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])
+        for stage, (count, features) in enumerate(zip(self.blocks, self.features, strict=True)):
+            for number in range(count):
+                x = block(features, strides=2 if stage and not number else 1)(x, norm)
+        return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
+
+
+def _conv(features: int, size: int, strides: int = 1) -> nn.Module:
+    """A convolution without bias; padding is symmetric at stride 2 too, as PyTorch has it."""
+    return Conv(features, (size, size), strides=strides, padding=size // 2, use_bias=False)
+
+
+def _shortcut(x: Array, features: int, strides: int, norm: Callable[[], nn.Module]) -> Array:
+    """x itself, or a projection where the shape changes."""
+    if x.shape[-1] == features and strides == 1:
+        return x
+    return norm()(_conv(features, 1, strides)(x))

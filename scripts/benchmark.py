@@ -1,0 +1,269 @@
+"""How fast samples are made: the full CAKE and LAKE steps, the bare teacher gradient, and what the machine could do.
+
+    python scripts/benchmark.py --networks=lenet5,cnn --baseline=torch --out=results/benchmark.json
+
+Each network runs in a process of its own. There, everything is timed in turns, so that a noisy machine troubles all
+alike; figures are medians over the turns. `--baseline=torch` times eager PyTorch on the same step too, after a check
+that both compute the same loss and gradient.
+"""
+
+import json
+import os
+import platform
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from jax import Array, lax
+
+from cake_jax import energy as energy_lib, models, parallel, synthesis, teachers
+from cake_jax.synthesis_settings import PRECISIONS, SynthesisSettings, Weights
+from cake_jax.types import DataSpec
+
+_NETWORKS = flags.DEFINE_list("networks", ["mlp", "lenet5", "cnn", "vit_small", "resnet18"], "Networks.")
+_BASELINE = flags.DEFINE_enum("baseline", "", ["", "torch"], "Other implementation to time.")
+_PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bf16"], "Arithmetic of the teacher.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 500, "Samples a step.")
+_NUM_GROUPS = flags.DEFINE_integer("num_groups", 10, "Samples a set.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Turns.")
+_CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU devices; 0 for one a core.")
+_OUT = flags.DEFINE_string("out", "", "JSON file for the figures.")
+_CHILD = flags.DEFINE_bool("child", False, "Measure the one network of --networks in this process.")
+
+MNIST, CIFAR = DataSpec((28, 28, 1), 10), DataSpec((32, 32, 3), 10)
+# Name: domain, options of the model, and steps a call, enough to outlast the clock.
+_CASES: dict[str, tuple[DataSpec, dict[str, Any], int]] = {
+    "mlp": (MNIST, {"num_hidden": 4, "width": 100}, 64),
+    "lenet5": (MNIST, {}, 16),
+    "cnn": (MNIST, {}, 4),
+    "vit_small": (CIFAR, {}, 4),
+    "resnet18": (CIFAR, {}, 1),
+    "resnet34": (CIFAR, {}, 1),
+}
+_MATRIX = 2048
+
+
+def main(argv: list[str]) -> None:
+    """Measures each network in its own process, prints a table and writes the raw figures."""
+    if _CHILD.value:
+        Path(_OUT.value).write_text(json.dumps(measure(_NETWORKS.value[0]), indent=1))
+        return
+    cases = []
+    for name in _NETWORKS.value:
+        many = _in_own_process(name)
+        one = _in_own_process(name, "--cpu_devices=1", "--baseline=") if jax.default_backend() == "cpu" else None
+        cases.append({**many, "one_device": one})
+        print(_row(cases[-1]), flush=True)
+    if _OUT.value:
+        command = shlex.join([Path(sys.executable).name, *sys.argv])
+        content = {"command": command, "machine": _machine(), "cases": cases}
+        Path(_OUT.value).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def measure(name: str) -> dict[str, Any]:
+    """All figures of one network on the devices of this process; seconds are a step's, one value a turn."""
+    if jax.default_backend() == "cpu":
+        cores = sorted(os.sched_getaffinity(0))
+        devices = _CPU_DEVICES.value or len(cores)
+        os.sched_setaffinity(0, cores[:devices])
+    spec, options, num_steps = _CASES[name]
+    teacher = _teacher(name, spec, options)
+    runs: dict[str, tuple[Callable[[], Any], int]] = {}  # what to call, and how many steps it takes
+    result: dict[str, Any] = {"network": name, "devices": jax.local_device_count(), "compile_seconds": {}}
+    for precision in _PRECISIONS.value:
+        for method, temperature in (("cake", 0.0), ("lake", 1.0)):
+            for steps in (0, num_steps):
+                settings = _settings(num_steps=steps, langevin_temperature=temperature, precision=precision)
+                label = f"{method} {precision}" + " start" * (not steps)
+                runs[label] = (partial(synthesis.minibatch, jax.random.key(0), teacher, settings, 0), max(steps, 1))
+        for sets in sorted({1, 5, _BATCH_SIZE.value // _NUM_GROUPS.value // jax.local_device_count()}):
+            runs[f"gradient {precision}, {sets} sets"] = (
+                _bare_gradient(teacher, sets, precision, num_steps),
+                num_steps,
+            )
+        runs[f"matrix product {precision}"] = (_matrix_product(PRECISIONS[precision]), 1)
+    if _BASELINE.value:
+        result["loss_and_gradient_error"], baseline = _baseline(name, teacher, spec, num_steps)
+        runs.update(baseline)
+    for label, (call, _) in runs.items():
+        started = time.perf_counter()
+        jax.block_until_ready(call())
+        result["compile_seconds"][label] = time.perf_counter() - started
+    times: dict[str, list[float]] = {label: [] for label in runs}
+    for _ in range(_REPEATS.value):
+        for label, (call, _) in runs.items():
+            started = time.perf_counter()
+            jax.block_until_ready(call())
+            times[label].append(time.perf_counter() - started)
+    for label in [label for label in runs if label + " start" in runs]:
+        starts = times.pop(label + " start")  # drawing the start and labelling the end are no part of a step
+        times[label] = [whole - start for whole, start in zip(times[label], starts, strict=True)]
+    result["seconds"] = {label: [t / runs[label][1] for t in values] for label, values in times.items()}
+    result["flops_per_step"] = _flops(teacher) * _BATCH_SIZE.value
+    result["matrix_flops"] = 2 * _MATRIX**3 * jax.local_device_count()
+    result["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return result
+
+
+def _settings(**changes: Any) -> SynthesisSettings:
+    fields: dict[str, Any] = {
+        "num_batches": 1,
+        "batch_size": _BATCH_SIZE.value,
+        "num_groups": _NUM_GROUPS.value,
+        "schedule": "constant",
+        "step_size": 0.1,
+        "weights": Weights(cls=1.0, contr=0.1, tv=1.0),
+        **changes,
+    }
+    return SynthesisSettings(**fields)
+
+
+def _teacher(name: str, spec: DataSpec, options: dict[str, Any]) -> teachers.Teacher:
+    module = models.create(name, spec, options)
+    variables = jax.jit(module.init)(jax.random.key(1), jnp.zeros((1, *spec.shape)))
+    return teachers.from_linen(module, variables, spec)
+
+
+def _bare_gradient(teacher: teachers.Teacher, sets: int, precision: str, num_steps: int) -> Callable[[], Any]:
+    """`num_steps` teacher gradients of a mini-batch, `sets` sets at once: a step with nothing around the network."""
+    index, _ = parallel.deal(_BATCH_SIZE.value // _NUM_GROUPS.value, sets)
+    x = np.asarray(jax.random.normal(jax.random.key(2), (*index.shape, _NUM_GROUPS.value, *teacher.spec.shape)))
+    dtype = PRECISIONS[precision]
+
+    def device(teacher: teachers.Teacher, x: Array) -> Array:
+        teacher = jax.tree.map(lambda leaf: leaf.astype(dtype), teacher)
+
+        def chunk(x: Array) -> Array:
+            gradient = jax.grad(lambda x: energy_lib.set_logits(teacher, x).sum())
+            return lax.scan(lambda x, _: (x + 1e-6 * gradient(x), None), x, None, length=num_steps)[0]
+
+        return lax.map(chunk, x)
+
+    run = parallel.map_devices(device, in_axes=(None, 0))
+    return lambda: run(teacher, x)
+
+
+def _matrix_product(dtype: Any) -> Callable[[], Any]:
+    """One product of square matrices on every device, bf16 with float32 sums."""
+    matrix = np.ones((jax.local_device_count(), _MATRIX, _MATRIX), dtype)
+    run = parallel.map_devices(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32), in_axes=(0,))
+    matrix = run(matrix).astype(dtype) / _MATRIX
+    return lambda: run(matrix)
+
+
+def _flops(teacher: teachers.Teacher) -> float:
+    """Of one sample's input gradient, as XLA counts them."""
+    x = jax.ShapeDtypeStruct((_NUM_GROUPS.value, *teacher.spec.shape), jnp.float32)
+    compiled = jax.jit(jax.grad(lambda x, teacher: teacher(x).sum())).lower(x, teacher).compile()
+    analysis: Any = compiled.cost_analysis()
+    return analysis["flops"] / _NUM_GROUPS.value
+
+
+def _baseline(
+    name: str, teacher: teachers.Teacher, spec: DataSpec, num_steps: int
+) -> tuple[dict[str, float], dict[str, tuple[Callable[[], Any], int]]]:
+    """Relative errors of the loss and of its gradient between both implementations, and PyTorch's runs."""
+    import torch
+    import torch_baseline
+
+    settings = _settings(num_steps=num_steps)
+    sets = settings.num_sets
+    start, target = (
+        jax.random.normal(jax.random.key(3), (sets, settings.num_groups, *spec.shape)),
+        jnp.tile(jnp.arange(settings.num_groups), (sets, 1)),
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    network, params = torch_baseline.NETWORKS[name], torch_baseline.convert(teacher.variables, device)
+    x = torch.from_numpy(np.array(start)).flatten(0, 1).permute(0, 3, 1, 2).contiguous().to(device)
+    labels = torch.from_numpy(np.array(target, np.int64)).flatten().to(device)
+
+    ours = jax.jit(
+        lambda x: jax.value_and_grad(energy_lib.energy, has_aux=True)(
+            x, teacher, target, jnp.ones(sets, bool), settings
+        )
+    )
+    (our_loss, _), our_gradient = ours(start)
+    loss, gradient = torch_baseline.gradient(network, params, x, labels, settings, None)
+    gradient = gradient.permute(0, 2, 3, 1).reshape(our_gradient.shape).cpu().numpy()
+    errors = {
+        "loss": abs(float(our_loss) / float(loss) - 1),
+        "gradient": float(np.linalg.norm(our_gradient - gradient) / np.linalg.norm(gradient)),
+    }
+    if max(errors.values()) > 1e-4:
+        sys.exit(f"error: {name}: PyTorch computes another loss or gradient, relative errors {errors}")
+
+    def run(autocast: torch.dtype | None) -> Callable[[], Any]:
+        def call() -> None:
+            torch_baseline.steps(network, params, x, labels, settings, autocast)
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        return call
+
+    kinds = {"float32": None, "bf16": torch.bfloat16, **({"float16": torch.float16} if device == "cuda" else {})}
+    return errors, {f"torch {kind}": (run(dtype), num_steps) for kind, dtype in kinds.items()}
+
+
+def _in_own_process(name: str, *arguments: str) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "case.json")
+        command = [sys.executable, *sys.argv, f"--networks={name}", "--child", f"--out={out}", *arguments]
+        if subprocess.run(command, check=False).returncode:
+            sys.exit(f"error: this measurement failed: {shlex.join(command)}")
+        return json.loads(out.read_text())
+
+
+def _machine() -> dict[str, Any]:
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    flag = next((line for line in lines if line.startswith("flags")), "")
+    return {
+        "cpu": model or platform.processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "vector_units": sorted(name for name in flag.split() if name.startswith(("avx", "amx"))),
+        "devices": [device.device_kind for device in jax.local_devices()],
+        "jax": jax.__version__,
+    }
+
+
+def _row(case: dict[str, Any]) -> str:
+    """One network's figures in a few lines."""
+    median = {label: statistics.median(values) for label, values in case["seconds"].items()}
+    lines = [f"{case['network']}: {case['flops_per_step'] / 1e9:.2f} GFLOP a step of {_BATCH_SIZE.value} samples"]
+    for precision in _PRECISIONS.value:
+        cake = median[f"cake {precision}"]
+        bare = {label: t for label, t in median.items() if label.startswith(f"gradient {precision}")}
+        best = min(bare, key=lambda label: bare[label])
+        rate = case["matrix_flops"] / median[f"matrix product {precision}"]
+        reached = case["flops_per_step"] / bare[best] / rate
+        lines.append(
+            f"  {precision}: CAKE {1e3 * cake:.1f} ms, LAKE {1e3 * median[f'lake {precision}']:.1f} ms; "
+            f"{best} {1e3 * bare[best]:.1f} ms, {reached:.0%} of the matrix rate of {rate / 1e9:.0f} GFLOP/s"
+        )
+        if case["one_device"]:
+            one = statistics.median(case["one_device"]["seconds"][f"cake {precision}"])
+            lines[-1] += f"; {one / cake:.2f} x one device"
+        for label in [label for label in median if label.startswith("torch")]:
+            lines.append(f"    {median[label] / cake:.2f} x {label} ({1e3 * median[label]:.1f} ms)")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if "--child" in sys.argv:
+        count = next((int(a.partition("=")[2]) for a in reversed(sys.argv) if a.startswith("--cpu_devices=")), 0)
+        jax.config.update("jax_num_cpu_devices", count or len(os.sched_getaffinity(0)))
+    app.run(main)
