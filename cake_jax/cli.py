@@ -1,6 +1,7 @@
 """The command line: `python scripts/run.py` and, where the package is installed, `cake-jax`."""
 
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from cake_jax import config as config_lib, dry_run, experiment
+from cake_jax.files import cache_folder
 from cake_jax.types import CakeError
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -43,6 +45,7 @@ def _run(argv: list[str]) -> int:
         return _fail(_unknown_field(argv, error) or error, 2)
     logging.set_verbosity(logging.ERROR)
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(os.sched_getaffinity(0)))
+    _keep_compiled_programs()
     try:
         if _PRINT_CONFIG.value:
             print(_CONFIG.value.to_json_best_effort(indent=1))
@@ -58,6 +61,14 @@ def _run(argv: list[str]) -> int:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _keep_compiled_programs() -> None:
+    """Lets a second run of a config start without compiling; a cache that the user has set up stays theirs."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        # A program is made for the machine that compiled it, and a home folder may be shared by several.
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder("compiled") / platform.node()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _names() -> tuple[str, str]:

@@ -14,7 +14,7 @@ from jax import Array, lax
 
 from cake_jax import losses, parallel, schedules
 from cake_jax.evaluation import predict
-from cake_jax.teachers import Teacher, from_linen
+from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.types import CakeError, DataSpec, SampleBatch, first_line
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -216,8 +216,8 @@ def epochs(
 
 
 def as_model(module: nn.Module, state: TrainState, spec: DataSpec) -> Teacher:
-    """The trained model of a state, in evaluation mode."""
-    return from_linen(module, {"params": state.params, **state.model_state}, spec)
+    """The trained model of a state, in evaluation mode; `init` has checked that it fits `spec`."""
+    return Teacher({"params": state.params, **state.model_state}, LinenApply(module), spec)
 
 
 def distill(

@@ -16,6 +16,18 @@ def cli(*arguments, cwd=ROOT, timeout=120):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout)
 
 
+@pytest.mark.parametrize("users_own", [True, False])
+def test_compiled_programs_are_kept(users_own, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own") if users_own else "")
+    tiny = ["--config.run.student=False", "--config.teacher.epochs=1", "--config.synthesis.num_batches=1"]
+    process = cli("--config=configs/two_moons.py", f"--workdir={tmp_path / 'run'}", *tiny)
+    assert process.returncode == 0, process.stderr
+    kept = [path for path in tmp_path.rglob("*-cache") if path.is_file()]
+    assert kept
+    assert all(path.is_relative_to(tmp_path / ("own" if users_own else "cache/cake_jax")) for path in kept)
+
+
 def one_line(process):
     """The error of a failed command: a single line, no traceback."""
     assert process.returncode != 0

@@ -45,7 +45,8 @@ class SmallViT(nn.Module):
         tokens += self.param("position", normal, (1, tokens.shape[1], self.dim)).astype(tokens.dtype)
         for _ in range(self.depth):
             tokens += LocalityAttention(self.heads, self.head_dim)(_norm()(tokens))
-            tokens += nn.Dense(self.dim)(nn.gelu(nn.Dense(self.mlp_dim)(_norm()(tokens)), approximate=False))
+            hidden = nn.gelu(nn.Dense(self.mlp_dim)(_norm()(tokens)), approximate=False)
+            tokens += nn.Dense(self.dim)(hidden)
         return nn.Dense(self.num_classes)(_norm()(tokens[:, 0]))
 
 
