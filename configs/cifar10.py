@@ -1,4 +1,4 @@
-"""CIFAR-10, with the plain convolutional network as teacher and as student; residual networks come later.
+"""CIFAR-10, with the plain convolutional network as teacher and as student.
 
 python scripts/run.py --config=configs/cifar10.py --config.dataset.data_dir=<prepared TFDS folder>
 
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cake_jax.config import default, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial; decoding the 60,000 images takes longer than the rest.
+    # A short trial.
     "smoke": {
         "dataset.max_train_examples": 2000,
         "teacher.epochs": 1,
