@@ -260,16 +260,16 @@ from cake_jax import models, synthesis
 from cake_jax.synthesis_settings import SynthesisSettings, Weights
 from cake_jax.teachers import from_linen
 from cake_jax.types import DataSpec
-spec = DataSpec((28, 28, 1), 10)
-module = models.create("lenet5", spec)
-teacher = from_linen(module, jax.jit(module.init)(jax.random.key(7), jnp.zeros((1, 28, 28, 1))), spec)
+spec = DataSpec((12, 12, 1), 10)
+module = models.create("resnet18", spec, {"blocks": (1, 1), "features": (4, 8)})
+teacher = from_linen(module, jax.jit(module.init)(jax.random.key(7), jnp.zeros((1, 12, 12, 1))), spec)
 out = {}
 for name, weights, contrastive in json.loads(sys.argv[2]):
     settings = SynthesisSettings(num_batches=2, batch_size=35, num_groups=5, num_steps=6, step_size=0.1,
         langevin_temperature=1.0, contrastive=contrastive, weights=Weights(**weights))
     samples = synthesis.synthesize(jax.random.key(0), teacher, spec, settings)
     x = np.asarray(samples.x)
-    out[name] = [hashlib.sha256(x.tobytes()).hexdigest(), x[:, ::9, ::9, 0].tolist(), samples.logits.argmax(1).tolist()]
+    out[name] = [hashlib.sha256(x.tobytes()).hexdigest(), x[:, ::4, ::4, 0].tolist(), samples.logits.argmax(1).tolist()]
 print(json.dumps(out))
 """
 
