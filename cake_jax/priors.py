@@ -62,7 +62,8 @@ def _octaves(key: Array, amplitudes: Sequence[float], shape: tuple[int, ...]) ->
     return x
 
 
-STARTS: dict[str, Start] = {"normal": normal_start, "smooth": smooth_start, "contrasted": contrasted_start}
+IMAGE_STARTS: dict[str, Start] = {"smooth": smooth_start, "contrasted": contrasted_start}
+STARTS: dict[str, Start] = {"normal": normal_start, **IMAGE_STARTS}
 
 
 def distinct_targets(key: Array, num_classes: int, num_groups: int) -> Array:

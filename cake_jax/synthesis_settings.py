@@ -125,7 +125,7 @@ def check(settings: SynthesisSettings, spec: DataSpec) -> None:
         raise CakeError(f"synthesis.contrastive: '{settings.contrastive}' is not one of {', '.join(CONTRASTIVE)}")
     if isinstance(settings.start, str) and settings.start not in priors.STARTS:
         raise CakeError(f"synthesis.start: '{settings.start}' is not one of {', '.join(priors.STARTS)}")
-    if settings.start in ("smooth", "contrasted") and not spec.is_image:
+    if settings.start in priors.IMAGE_STARTS and not spec.is_image:
         raise CakeError(f"synthesis.start: inputs of shape {spec.shape} are no images; set it to 'normal'")
     if settings.contrastive == "snn" and settings.num_sets < 2:
         raise CakeError("synthesis.contrastive: 'snn' needs two sets or more a mini-batch; raise synthesis.batch_size")

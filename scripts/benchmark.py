@@ -58,12 +58,17 @@ _MATRIX = 2048
 def main(argv: list[str]) -> None:
     """Measures each network in its own process, prints a table and writes the raw figures."""
     if _CHILD.value:
+        cores = sorted(os.sched_getaffinity(0))[: _CPU_DEVICES.value or None]
+        jax.config.update("jax_num_cpu_devices", len(cores))
+        if jax.default_backend() == "cpu":
+            os.sched_setaffinity(0, cores)
         Path(_OUT.value).write_text(json.dumps(measure(_NETWORKS.value[0]), indent=1))
         return
+    # This process starts no backend: on a GPU it would take the memory that the others need.
     cases = []
     for name in _NETWORKS.value:
         many = _in_own_process(name)
-        one = _in_own_process(name, "--cpu_devices=1", "--baseline=") if jax.default_backend() == "cpu" else None
+        one = _in_own_process(name, "--cpu_devices=1", "--baseline=") if many["device"] == "cpu" else None
         cases.append({**many, "one_device": one})
         print(_row(cases[-1]), flush=True)
     if _OUT.value:
@@ -74,14 +79,15 @@ def main(argv: list[str]) -> None:
 
 def measure(name: str) -> dict[str, Any]:
     """All figures of one network on the devices of this process; seconds are a step's, one value a turn."""
-    if jax.default_backend() == "cpu":
-        cores = sorted(os.sched_getaffinity(0))
-        devices = _CPU_DEVICES.value or len(cores)
-        os.sched_setaffinity(0, cores[:devices])
     spec, options, num_steps = _CASES[name]
     teacher = _teacher(name, spec, options)
     runs: dict[str, tuple[Callable[[], Any], int]] = {}  # what to call, and how many steps it takes
-    result: dict[str, Any] = {"network": name, "devices": jax.local_device_count(), "compile_seconds": {}}
+    result: dict[str, Any] = {
+        "network": name,
+        "device": jax.local_devices()[0].device_kind,
+        "devices": jax.local_device_count(),
+        "first_call_seconds": {},
+    }
     for precision in _PRECISIONS.value:
         for method, temperature in (("cake", 0.0), ("lake", 1.0)):
             for steps in (0, num_steps):
@@ -100,7 +106,7 @@ def measure(name: str) -> dict[str, Any]:
     for label, (call, _) in runs.items():
         started = time.perf_counter()
         jax.block_until_ready(call())
-        result["compile_seconds"][label] = time.perf_counter() - started
+        result["first_call_seconds"][label] = time.perf_counter() - started
     times: dict[str, list[float]] = {label: [] for label in runs}
     for _ in range(_REPEATS.value):
         for label, (call, _) in runs.items():
@@ -180,30 +186,15 @@ def _baseline(
 
     settings = _settings(num_steps=num_steps)
     sets = settings.num_sets
-    start, target = (
-        jax.random.normal(jax.random.key(3), (sets, settings.num_groups, *spec.shape)),
-        jnp.tile(jnp.arange(settings.num_groups), (sets, 1)),
-    )
+    start = jax.random.normal(jax.random.key(3), (sets, settings.num_groups, *spec.shape))
+    target = jnp.tile(jnp.arange(settings.num_groups), (sets, 1))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    network, params = torch_baseline.NETWORKS[name], torch_baseline.convert(teacher.variables, device)
-    x = torch.from_numpy(np.array(start)).flatten(0, 1).permute(0, 3, 1, 2).contiguous().to(device)
-    labels = torch.from_numpy(np.array(target, np.int64)).flatten().to(device)
-
-    ours = jax.jit(
-        lambda x: jax.value_and_grad(energy_lib.energy, has_aux=True)(
-            x, teacher, target, jnp.ones(sets, bool), settings
-        )
-    )
-    (our_loss, _), our_gradient = ours(start)
-    loss, gradient = torch_baseline.gradient(network, params, x, labels, settings, None)
-    gradient = gradient.permute(0, 2, 3, 1).reshape(our_gradient.shape).cpu().numpy()
-    errors = {
-        "loss": abs(float(our_loss) / float(loss) - 1),
-        "gradient": float(np.linalg.norm(our_gradient - gradient) / np.linalg.norm(gradient)),
-    }
+    errors = torch_baseline.disagreement(name, teacher, start, target, settings, device)
     if max(errors.values()) > 1e-4:
         sys.exit(f"error: {name}: PyTorch computes another loss or gradient, relative errors {errors}")
+    network, params = torch_baseline.NETWORKS[name], torch_baseline.convert(teacher.variables, device)
+    x, labels = torch_baseline.tensors(start, target, device)
 
     def run(autocast: torch.dtype | None) -> Callable[[], Any]:
         def call() -> None:
@@ -235,7 +226,6 @@ def _machine() -> dict[str, Any]:
         "cpu": model or platform.processor(),
         "cores": len(os.sched_getaffinity(0)),
         "vector_units": sorted(name for name in flag.split() if name.startswith(("avx", "amx"))),
-        "devices": [device.device_kind for device in jax.local_devices()],
         "jax": jax.__version__,
     }
 
@@ -263,7 +253,4 @@ def _row(case: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    if "--child" in sys.argv:
-        count = next((int(a.partition("=")[2]) for a in reversed(sys.argv) if a.startswith("--cpu_devices=")), 0)
-        jax.config.update("jax_num_cpu_devices", count or len(os.sched_getaffinity(0)))
     app.run(main)

@@ -6,13 +6,17 @@ The networks are those of `cake_jax.models`, with the same weights.
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 import torch.nn.functional as F
 from flax.traverse_util import flatten_dict, unflatten_dict
 from torch import Tensor
 
+from cake_jax.energy import energy as jax_energy
 from cake_jax.synthesis_settings import SynthesisSettings
+from cake_jax.teachers import Teacher
 
 Tree = dict[str, Any]
 Network = Callable[[Tree, Tensor], Tensor]
@@ -130,6 +134,29 @@ def steps(
     for _ in range(settings.num_steps):
         x = x - settings.step_size * gradient(network, p, x, target, settings, autocast)[1]
     return x
+
+
+def tensors(x: Any, target: Any, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """Sets `[S, G, H, W, C]` and targets `[S, G]` as `[N, C, H, W]` and `[N]`."""
+    images = torch.from_numpy(np.array(x)).flatten(0, 1).permute(0, 3, 1, 2).contiguous()
+    return images.to(device), torch.from_numpy(np.array(target, np.int64)).flatten().to(device)
+
+
+def disagreement(
+    name: str, teacher: Teacher, x: Any, target: Any, settings: SynthesisSettings, device: str = "cpu"
+) -> dict[str, float]:
+    """Relative differences of L and of its gradient between `cake_jax` and this module, at sets `[S, G, H, W, C]`."""
+    mask = jnp.ones(len(x), bool)
+    ours = jax.jit(lambda x: jax.value_and_grad(jax_energy, has_aux=True)(x, teacher, target, mask, settings))
+    (our_loss, _), our_gradient = ours(x)
+    loss, theirs = gradient(
+        NETWORKS[name], convert(teacher.variables, device), *tensors(x, target, device), settings, None
+    )
+    their_gradient = theirs.permute(0, 2, 3, 1).reshape(x.shape).cpu().numpy()
+    return {
+        "loss": abs(float(our_loss) / float(loss) - 1),
+        "gradient": float(np.linalg.norm(our_gradient - their_gradient) / np.linalg.norm(their_gradient)),
+    }
 
 
 def _conv(p: Tree, x: Tensor, stride: int = 1, padding: int = 0) -> Tensor:

@@ -15,7 +15,6 @@ import pytest
 
 import cake_jax
 from cake_jax.export import export
-from cake_jax.files import write_atomically
 from cake_jax.samples import INDEX, SampleStore
 from cake_jax.types import CakeError, SampleBatch
 
@@ -230,26 +229,6 @@ def test_leftover_temporary_files_are_harmless(store):
     assert reopened.entries == store.entries
     reopened.append(3, samples(3))
     assert_same(SampleStore(store.folder).read(3), samples(3))
-
-
-def test_write_atomically_replaces(tmp_path):
-    path = tmp_path / "file"
-    for content in (b"old", b"", b"new"):
-        write_atomically(path, content)
-        assert path.read_bytes() == content
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("existing", [True, False])
-def test_write_atomically_that_fails_changes_nothing(tmp_path, monkeypatch, call, existing):
-    path = tmp_path / "file"
-    if existing:
-        path.write_bytes(b"old")
-    monkeypatch.setattr(os, call, no_space)
-    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-        write_atomically(path, b"new content")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == ([("file", b"old")] if existing else [])
 
 
 @pytest.mark.parametrize(("call", "number"), [("fsync", 1), ("replace", 1), ("fsync", 2)])

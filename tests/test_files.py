@@ -1,0 +1,40 @@
+"""Whole-file writes, and the cache folder."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from cake_jax.files import cache_folder, write_atomically
+
+
+def no_space(*arguments):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_write_atomically_replaces(tmp_path):
+    path = tmp_path / "file"
+    for content in (b"old", b"", b"new"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("existing", [True, False])
+def test_write_atomically_that_fails_changes_nothing(tmp_path, monkeypatch, call, existing):
+    path = tmp_path / "file"
+    if existing:
+        path.write_bytes(b"old")
+    monkeypatch.setattr(os, call, no_space)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        write_atomically(path, b"new content")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == ([("file", b"old")] if existing else [])
+
+
+def test_the_cache_folder_is_where_the_user_says(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/some/cache")
+    assert cache_folder("data") == Path("/some/cache/cake_jax/data")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder("data") == Path.home() / ".cache" / "cake_jax" / "data"
