@@ -11,8 +11,9 @@ the number of devices nor on which mini-batches ran before.
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,7 +77,7 @@ def minibatch(
         schedule=settings.schedule,
     )
     first_set = batch * settings.num_sets
-    sets, mask = parallel.deal(settings.num_sets, _sets_per_chunk(settings))
+    sets, mask = parallel.deal(settings.num_sets, sets_per_chunk(teacher, settings))
     result = _device_function(settings)(key, teacher, first_set + sets, mask, np.float32(eta))
     result = parallel.gather(result, settings.num_sets)
 
@@ -139,14 +140,39 @@ class _SetResult(NamedTuple):
     gap_start: Array
 
 
-def _sets_per_chunk(settings: SynthesisSettings) -> int:
-    share = -(-settings.num_sets // parallel.device_count())
+# Work of a chunk's forward pass on a CPU: enough to hide what starting kernels costs, little enough for its cache.
+_CHUNK_FLOPS = 1.5e8
+# Chunks of a mini-batch come in multiples of this, or of the devices if those are more, so that all have some to do and
+# the samples are the same on 1, 2 and 4.
+_CHUNK_MULTIPLE = 4
+
+
+def sets_per_chunk(teacher: Teacher, settings: SynthesisSettings) -> int:
+    """c, sets of a chunk: `settings.sets_per_chunk`, or what suits the teacher's cost, the terms and the backend."""
+    devices = parallel.device_count()
+    share = -(-settings.num_sets // devices)
     if settings.couples_sets:
         return share
     if settings.sets_per_chunk:
         return settings.sets_per_chunk
-    # A set or two of a small network fit in a CPU core's cache; an accelerator wants all that it can get.
-    return 1 if jax.default_backend() == "cpu" else share
+    if jax.default_backend() != "cpu":
+        return share
+    leaves, structure = jax.tree.flatten(teacher)
+    shapes = tuple(jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    limit = max(_CHUNK_FLOPS / _set_flops(structure, shapes, settings.num_groups), 1.0)
+    chunks = math.ceil(settings.num_sets / limit)
+    multiple = max(_CHUNK_MULTIPLE, devices)
+    chunks = -(-chunks // multiple) * multiple
+    return -(-settings.num_sets // chunks)
+
+
+@functools.lru_cache(maxsize=16)
+def _set_flops(structure: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...], num_groups: int) -> float:
+    """Floating-point operations of a teacher's answer to one set, at least 1, as XLA counts them before compiling."""
+    teacher = jax.tree.unflatten(structure, shapes)
+    x = jax.ShapeDtypeStruct((num_groups, *teacher.spec.shape), jnp.float32)
+    analysis: Any = jax.jit(lambda teacher, x: teacher(x)).lower(teacher, x).cost_analysis()
+    return max((analysis or {}).get("flops", 0.0), 1.0)
 
 
 @functools.cache
@@ -193,16 +219,22 @@ def _cast(leaf: Array, dtype: jnp.dtype) -> Array:
 
 
 def _info(samples: SampleBatch, gap_start: np.ndarray, settings: SynthesisSettings) -> SynthesisInfo:
-    """Diagnostics of the final samples, on the host, from the logits that they are stored with."""
-    logits = jnp.asarray(samples.logits).reshape(settings.num_sets, settings.num_groups, -1)
-    target = jnp.asarray(samples.target).reshape(logits.shape[:2])
-    return SynthesisInfo(
-        step_size=float(samples.step_size[0]),
-        cls=float(losses.classification(logits, target).mean()),
-        contr=float(losses.contrastive_mse(logits).mean()),
-        tv=float(settings.prior(jnp.asarray(samples.x)).mean()) if settings.weights.tv else 0.0,
-        entropy=float(losses.negative_entropy(jax.nn.softmax(logits).mean(axis=(0, 1)))),
-        target_accuracy=float(np.mean(np.argmax(samples.logits, -1) == samples.target)),
-        logit_gap_start=float(np.median(gap_start)),
-        logit_gap=float(np.median(logit_gap(logits))),
-    )
+    """Diagnostics of the final samples, from the logits that they are stored with."""
+    values = _diagnostics(samples.x, samples.logits, samples.target, gap_start, settings)
+    return SynthesisInfo(float(samples.step_size[0]), **{name: float(value) for name, value in values.items()})
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _diagnostics(
+    x: Array, logits: Array, target: Array, gap_start: Array, settings: SynthesisSettings
+) -> dict[str, Array | float]:
+    sets = logits.reshape(settings.num_sets, settings.num_groups, -1)
+    return {
+        "cls": losses.classification(sets, target.reshape(sets.shape[:2])).mean(),
+        "contr": losses.contrastive_mse(sets).mean(),
+        "tv": settings.prior(x).mean() if settings.weights.tv else 0.0,
+        "entropy": losses.negative_entropy(jax.nn.softmax(logits).mean(axis=0)),
+        "target_accuracy": (logits.argmax(-1) == target).mean(),
+        "logit_gap_start": jnp.median(gap_start),
+        "logit_gap": jnp.median(logit_gap(sets)),
+    }

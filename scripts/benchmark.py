@@ -21,6 +21,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -29,11 +30,13 @@ from absl import app, flags
 from jax import Array, lax
 
 from cake_jax import energy as energy_lib, models, parallel, synthesis, teachers
+from cake_jax.models import layers
 from cake_jax.synthesis_settings import PRECISIONS, SynthesisSettings, Weights
 from cake_jax.types import DataSpec
 
 _NETWORKS = flags.DEFINE_list("networks", ["mlp", "lenet5", "cnn", "vit_small", "resnet18"], "Networks.")
 _BASELINE = flags.DEFINE_enum("baseline", "", ["", "torch"], "Other implementation to time.")
+_METHODS = flags.DEFINE_list("methods", ["cake", "lake"], "Methods.")
 _PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bf16"], "Arithmetic of the teacher.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 500, "Samples a step.")
 _NUM_GROUPS = flags.DEFINE_integer("num_groups", 10, "Samples a set.")
@@ -68,7 +71,11 @@ def main(argv: list[str]) -> None:
     cases = []
     for name in _NETWORKS.value:
         many = _in_own_process(name)
-        one = _in_own_process(name, "--cpu_devices=1", "--baseline=") if many["device"] == "cpu" else None
+        one = (
+            _in_own_process(name, "--cpu_devices=1", "--baseline=", "--methods=cake")
+            if many["device"] == "cpu"
+            else None
+        )
         cases.append({**many, "one_device": one})
         print(_row(cases[-1]), flush=True)
     if _OUT.value:
@@ -86,15 +93,17 @@ def measure(name: str) -> dict[str, Any]:
         "network": name,
         "device": jax.local_devices()[0].device_kind,
         "devices": jax.local_device_count(),
+        "sets_per_chunk": synthesis.sets_per_chunk(teacher, _settings()),
         "first_call_seconds": {},
     }
     for precision in _PRECISIONS.value:
-        for method, temperature in (("cake", 0.0), ("lake", 1.0)):
+        for method in _METHODS.value:
             for steps in (0, num_steps):
+                temperature = {"cake": 0.0, "lake": 1.0}[method]
                 settings = _settings(num_steps=steps, langevin_temperature=temperature, precision=precision)
                 label = f"{method} {precision}" + " start" * (not steps)
                 runs[label] = (partial(synthesis.minibatch, jax.random.key(0), teacher, settings, 0), max(steps, 1))
-        for sets in sorted({1, 5, _BATCH_SIZE.value // _NUM_GROUPS.value // jax.local_device_count()}):
+        for sets in _chunks(teacher):
             runs[f"gradient {precision}, {sets} sets"] = (
                 _bare_gradient(teacher, sets, precision, num_steps),
                 num_steps,
@@ -121,6 +130,14 @@ def measure(name: str) -> dict[str, Any]:
     result["matrix_flops"] = 2 * _MATRIX**3 * jax.local_device_count()
     result["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return result
+
+
+def _chunks(teacher: teachers.Teacher) -> list[int]:
+    """Sets at once to try for the bare gradient: those of the synthesis, one, five, all; few of large networks."""
+    share = _BATCH_SIZE.value // _NUM_GROUPS.value // jax.local_device_count()
+    if jax.default_backend() == "cpu" and _flops(teacher) > 1e8:
+        return [1, 2]
+    return sorted({1, 5, synthesis.sets_per_chunk(teacher, _settings()), share})
 
 
 def _settings(**changes: Any) -> SynthesisSettings:
@@ -170,10 +187,11 @@ def _matrix_product(dtype: Any) -> Callable[[], Any]:
 
 
 def _flops(teacher: teachers.Teacher) -> float:
-    """Of one sample's input gradient, as XLA counts them."""
+    """Of one sample's input gradient, as XLA counts them for ordinary convolutions, whatever form is run."""
     x = jax.ShapeDtypeStruct((_NUM_GROUPS.value, *teacher.spec.shape), jnp.float32)
-    compiled = jax.jit(jax.grad(lambda x, teacher: teacher(x).sum())).lower(x, teacher).compile()
-    analysis: Any = compiled.cost_analysis()
+    with mock.patch.object(layers, "convolution", lax.conv_general_dilated):
+        gradient = jax.jit(jax.grad(lambda x, teacher: teacher(x).sum())).lower(x, teacher)
+    analysis: Any = gradient.cost_analysis()
     return analysis["flops"] / _NUM_GROUPS.value
 
 
@@ -239,9 +257,12 @@ def _row(case: dict[str, Any]) -> str:
         bare = {label: t for label, t in median.items() if label.startswith(f"gradient {precision}")}
         best = min(bare, key=lambda label: bare[label])
         rate = case["matrix_flops"] / median[f"matrix product {precision}"]
+        alike = f"gradient {precision}, {case['sets_per_chunk']} sets"
         reached = case["flops_per_step"] / bare[best] / rate
         lines.append(
-            f"  {precision}: CAKE {1e3 * cake:.1f} ms, LAKE {1e3 * median[f'lake {precision}']:.1f} ms; "
+            f"  {precision}: "
+            + "".join(f"{m.upper()} {1e3 * median[f'{m} {precision}']:.1f} ms, " for m in _METHODS.value)
+            + f"around the gradient {cake / median[alike] - 1:.0%}; "
             f"{best} {1e3 * bare[best]:.1f} ms, {reached:.0%} of the matrix rate of {rate / 1e9:.0f} GFLOP/s"
         )
         if case["one_device"]:

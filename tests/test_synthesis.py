@@ -106,6 +106,32 @@ def test_a_mini_batch_does_not_depend_on_those_before(teacher):
     np.testing.assert_array_equal(everything.logits[30:], last.logits)
 
 
+def sets_of(width, **changes):
+    """Sets a chunk for a linear teacher of 1,000 x `width` x 2 operations a sample."""
+    spec = DataSpec((1000,), width)
+    teacher = Teacher(jnp.zeros((1000, width)), lambda variables, x: x @ variables, spec)
+    settings = SynthesisSettings(batch_size=500, num_groups=10, **changes)
+    return synthesis.sets_per_chunk(teacher, settings)
+
+
+def test_the_larger_a_teacher_the_fewer_sets_step_together():
+    # A set costs 20,000 x width operations; 50 sets in 4, 8 and 52 chunks.
+    assert [sets_of(10), sets_of(1000), sets_of(20_000)] == [13, 7, 1]
+
+
+def test_sets_that_step_together_can_be_set_and_are_all_where_a_term_couples_them():
+    assert sets_of(10, sets_per_chunk=3) == 3
+    assert sets_of(20_000, weights=Weights(entropy=1.0)) == -(-50 // parallel.device_count())
+
+
+def test_a_teacher_whose_cost_is_unknown_is_taken_for_a_small_one():
+    def apply(variables, x):
+        return jax.pure_callback(lambda x: np.zeros((len(x), 10), np.float32), jnp.zeros((len(x), 10)), x)
+
+    teacher = Teacher((), apply, DataSpec((4,), 10))
+    assert synthesis.sets_per_chunk(teacher, SynthesisSettings(batch_size=500)) == 13
+
+
 def test_one_trace_for_the_whole_run_and_for_another_teacher():
     traces = []
     spec = DataSpec((2,), 2)

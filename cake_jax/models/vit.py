@@ -53,6 +53,9 @@ class SmallViT(nn.Module):
 class LocalityAttention(nn.Module):
     """Self-attention with a learnt temperature, in which no token attends to itself.
 
+    Tokens are narrower than heads here. So the kernels are multiplied with each other first, those of query and key,
+    those of value and output, and what is left to do with the tokens is half as much.
+
     Attributes:
       heads: H.
       head_dim: Width of a head.
@@ -64,14 +67,32 @@ class LocalityAttention(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Tokens `[B, N, D]` to the same shape."""
+        dim, width = x.shape[-1], self.heads * self.head_dim
         log_scale = self.param("log_scale", nn.initializers.constant(-0.5 * jnp.log(self.head_dim)), ())
-        products = nn.Dense(3 * self.heads * self.head_dim, use_bias=False)(x)
-        query, key, value = jnp.moveaxis(products.reshape(*x.shape[:2], 3, self.heads, self.head_dim), 2, 0)
-        score = jnp.einsum("bqhd,bkhd->bhqk", query, key).astype(jnp.float32) * jnp.exp(log_scale)
-        score = jnp.where(jnp.eye(x.shape[1], dtype=bool), -jnp.inf, score)
+        kernel, _ = _DenseParameters(dim, 3 * width, use_bias=False, name="Dense_0")()
+        output, bias = _DenseParameters(width, dim, name="Dense_1")()
+        query, key, value = jnp.moveaxis(kernel.reshape(dim, 3, self.heads, self.head_dim), 1, 0)
+        query_key = jnp.einsum("dhe,fhe->dhf", query, key).reshape(dim, -1)
+        value_output = jnp.einsum("dhe,hef->hdf", value, output.reshape(self.heads, self.head_dim, dim))
+        asked = (x @ query_key).reshape(*x.shape[:2], self.heads, dim)
+        score = jnp.einsum("bqhd,bkd->bqhk", asked, x).astype(jnp.float32) * jnp.exp(log_scale)
+        score = jnp.where(jnp.eye(x.shape[1], dtype=bool)[:, None], -jnp.inf, score)
         attention = jax.nn.softmax(score).astype(x.dtype)
-        out = jnp.einsum("bhqk,bkhd->bqhd", attention, value)
-        return nn.Dense(x.shape[-1])(out.reshape(*x.shape[:2], -1))
+        found = jnp.einsum("bqhk,bkd->bqhd", attention, x)
+        return found.reshape(*x.shape[:2], -1) @ value_output.reshape(-1, dim) + bias
+
+
+class _DenseParameters(nn.Module):
+    """Kernel and bias of an `nn.Dense`, to be used in another order."""
+
+    inputs: int
+    features: int
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self) -> tuple[Array, Array | float]:
+        kernel = self.param("kernel", nn.linear.default_kernel_init, (self.inputs, self.features))
+        return kernel, self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else 0.0
 
 
 def _norm() -> nn.LayerNorm:
