@@ -138,7 +138,7 @@ def _kernel_gradient(
 
 
 def _convolve(x: Array, kernel: Array, strides: tuple[int, int], pads: Sequence[tuple[int, int]]) -> Array:
-    """XLA's own convolution; pixels that negative padding drops are cut off first, because its CPU kernel reads them."""
+    """XLA's own convolution; what negative padding drops is cut off first, because XLA's CPU kernel reads it."""
     x = _pad(x, [(min(low, 0), min(high, 0)) for low, high in pads])
     pads = [(max(low, 0), max(high, 0)) for low, high in pads]
     return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=_NHWC)
