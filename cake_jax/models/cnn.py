@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jax import Array
 
-from cake_jax.models.layers import Conv, max_pool_2x2
+from cake_jax.models.layers import Conv
 
 
 class CNN(nn.Module):
@@ -23,7 +23,5 @@ class CNN(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits `[B, K]` of images x `[B, H, W, C]`, H and W at least 28."""
         for layer, (features, size) in enumerate(zip(self.features, (3, 4, 3, 3), strict=True)):
-            x = nn.relu(Conv(features, (size, size), padding="VALID")(x))
-            if layer:
-                x = max_pool_2x2(x)
+            x = nn.relu(Conv(features, size, pool=layer > 0)(x))
         return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from cake_jax.models.layers import Conv, max_pool_2x2
+from cake_jax.models.layers import Conv
 
 
 class LeNet5(nn.Module):
@@ -29,8 +29,8 @@ class LeNet5(nn.Module):
         first, second, third, dense = self.features
         height, width = (max(32 - size, 0) for size in x.shape[1:3])
         x = jnp.pad(x, ((0, 0), (height // 2, -(-height // 2)), (width // 2, -(-width // 2)), (0, 0)))
-        x = max_pool_2x2(nn.relu(Conv(first, (5, 5), padding="VALID")(x)))
-        x = max_pool_2x2(nn.relu(Conv(second, (5, 5), padding="VALID")(x)))
-        x = nn.relu(Conv(third, (5, 5), padding="VALID")(x))
+        x = nn.relu(Conv(first, 5, pool=True)(x))
+        x = nn.relu(Conv(second, 5, pool=True)(x))
+        x = nn.relu(Conv(third, 5)(x))
         x = nn.relu(nn.Dense(dense)(x.reshape(x.shape[0], -1)))
         return nn.Dense(self.num_classes)(x)

@@ -85,7 +85,7 @@ class ResNet(nn.Module):
 
 def _conv(features: int, size: int, strides: int = 1) -> nn.Module:
     """A convolution without bias; padding is symmetric at stride 2 too, as PyTorch has it."""
-    return Conv(features, (size, size), strides=strides, padding=size // 2, use_bias=False)
+    return Conv(features, size, strides, padding=size // 2, use_bias=False)
 
 
 def _shortcut(x: Array, features: int, strides: int, norm: Callable[[], nn.Module]) -> Array:
