@@ -1,4 +1,7 @@
-"""Checkpoints, behind Orbax: finished models with their specification, and the state of a training in progress."""
+"""Checkpoints, behind Orbax: finished models with their specification, and the state of a training in progress.
+
+Where a run has several processes, all of them save and load alike: Orbax sees to it that one writes.
+"""
 
 import hashlib
 import json
@@ -10,7 +13,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
-from cake_jax import models
+from cake_jax import models, parallel
 from cake_jax.files import write_atomically
 from cake_jax.teachers import Teacher, from_linen
 from cake_jax.types import CakeError, DataSpec, first_line
@@ -34,8 +37,9 @@ def save_model(folder: Path, model: Teacher, name: str, options: dict[str, Any])
     (folder / _MODEL).unlink(missing_ok=True)
     _save(folder / _VARIABLES, model.variables)
     about = {"model": {"name": name, "options": options}, "spec": model.spec.to_dict()}
-    write_atomically(folder / _MODEL, json.dumps(about, indent=1).encode())
-    shutil.rmtree(folder / _TRAINING, ignore_errors=True)
+    if parallel.is_first():
+        write_atomically(folder / _MODEL, json.dumps(about, indent=1).encode())
+        shutil.rmtree(folder / _TRAINING, ignore_errors=True)
 
 
 def has_model(folder: Path) -> bool:
@@ -87,8 +91,9 @@ def save_state(folder: Path, step: int, state: Any) -> None:
     training = folder / _TRAINING
     training.mkdir(parents=True, exist_ok=True)
     _save(training / f"{step:06d}", state)
-    for old in _states(training)[:-1]:
-        shutil.rmtree(old)
+    if parallel.is_first():
+        for old in _states(training)[:-1]:
+            shutil.rmtree(old)
 
 
 def load_state(folder: Path, like: Any) -> Any:
@@ -116,7 +121,8 @@ def load_state(folder: Path, like: Any) -> Any:
 def _save(path: Path, tree: Any) -> None:
     """Saves with Orbax, and a checksum last of all: Orbax itself would load a changed weight without a word."""
     ocp.save(path.absolute(), jax.device_get(tree), overwrite=True)
-    write_atomically(path / _CHECKSUM, _checksum(path).encode())
+    if parallel.is_first():
+        write_atomically(path / _CHECKSUM, _checksum(path).encode())
 
 
 def _load(path: Path, like: Any) -> Any:

@@ -10,7 +10,7 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from cake_jax import config as config_lib, dry_run, experiment
+from cake_jax import config as config_lib, dry_run, experiment, launcher, parallel
 from cake_jax.files import cache_folder
 from cake_jax.types import CakeError
 
@@ -22,6 +22,12 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run that another 
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what the run would do and cost, and do nothing.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with all its fields, and do nothing.")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
+_PROCESSES = flags.DEFINE_integer("processes", 0, "Processes to start on this machine, which share its CPU cores.")
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "Join several processes: host:port of process 0, or 'auto' on a cluster that JAX knows."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many processes there are.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator: the number of this one, from 0.")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -43,6 +49,10 @@ def _run(argv: list[str]) -> int:
         config_lib.check_fields(_CONFIG.value)
     except Exception as error:  # absl and config files raise anything here; none of it is worth a traceback
         return _fail(_unknown_field(argv, error) or error, 2)
+    if _PROCESSES.value:
+        return launcher.launch(
+            [arg for arg in argv[1:] if not arg.lstrip("-").startswith("processes")], _PROCESSES.value
+        )
     logging.set_verbosity(logging.ERROR)
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(os.sched_getaffinity(0)))
     _keep_compiled_programs()
@@ -52,11 +62,19 @@ def _run(argv: list[str]) -> int:
         elif _DRY_RUN.value:
             print(dry_run.describe(_CONFIG.value))
         else:
+            if _COORDINATOR.value:
+                parallel.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
             name, variant = _names()
             workdir = _WORKDIR.value or Path("runs", "-".join(filter(None, (name, variant))))
             experiment.run(_CONFIG.value, workdir, config_name=name, variant=variant, overwrite=_OVERWRITE.value)
     except (CakeError, OSError) as error:
         return _fail(error, 1)
+    except jax.errors.JaxRuntimeError:
+        if jax.process_count() == 1:
+            raise
+        print("stopped: another process of this run was lost; the same command goes on from here", file=sys.stderr)
+        # What else Python does at its end would wait for that process.
+        os._exit(1)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -90,3 +108,7 @@ def _unknown_field(argv: list[str], error: Exception) -> CakeError | None:
 def _fail(error: Exception, code: int) -> int:
     print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
     return code
+
+
+if __name__ == "__main__":
+    main()

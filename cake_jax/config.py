@@ -40,6 +40,7 @@ def default() -> ConfigDict:
     config.student = _training(validation_fraction=0.01)
     config.student.temperature = 1.0  # tau of the soft labels
     config.student.hard_weight = 0.0  # weight of the cross entropy to the teacher's argmax
+    config.student.memory_gb = 4.0  # more samples than this are read from the disk as the student trains
 
     config.synthesis = ConfigDict()
     config.synthesis.num_batches = 10  # M mini-batches

@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +19,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cake_jax import checkpoint, data, models, report, train
+from cake_jax import checkpoint, data, models, parallel, report, train
 from cake_jax.config import Settings, first_difference, resolve
 from cake_jax.evaluation import evaluate
 from cake_jax.files import write_atomically
 from cake_jax.metrics import MetricsLog
 from cake_jax.samples import SampleStore
 from cake_jax.teachers import Teacher
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.types import CakeError, DataSpec, SampleBatch
 
 RESULTS = "results.json"
 CONFIG = "config.json"
@@ -97,7 +98,9 @@ def run(
     finished = (workdir / RESULTS).exists() and not overwrite
     if not finished and ((config.run.teacher and not config.teacher.from_run) or config.run.evaluation):
         data.check(config.dataset.name, data_dir=config.dataset.data_dir)
-    _claim(workdir, config, overwrite)
+    if parallel.is_first():
+        _claim(workdir, config, overwrite)
+    parallel.wait_for_all("claim")
     if finished:
         print(f"{workdir} holds the finished run of this config; nothing to do. See {workdir / 'report.html'}")
         return json.loads((workdir / RESULTS).read_text())
@@ -114,6 +117,9 @@ def run(
     student = _student_stage(keys["student"], config, settings, workdir / "student", store, log)
 
     # Evaluation on real data: the first look at the test set
+    if not parallel.is_first():
+        parallel.wait_for_all("results")
+        return json.loads((workdir / RESULTS).read_text())
     dataset = _load_data(config) if config.run.evaluation else None
     figures = _evaluation(dataset, teacher, student) if dataset else {}
 
@@ -122,6 +128,7 @@ def run(
     results = {"config_name": config_name, "variant": variant, **results}
     report.write(workdir, results, log, teacher, student, store, dataset)
     write_atomically(workdir / RESULTS, json.dumps(results, indent=1).encode())
+    parallel.wait_for_all("results")
     print(report.table(results))
     print(f"report: {workdir / 'report.html'}")
     return results
@@ -191,7 +198,9 @@ def _synthesis_stage(
     store = SampleStore(workdir / "samples")
     if not config.run.synthesis or teacher is None:
         return store
-    log.keep("synthesis", lambda batch: batch in store.entries)
+    if parallel.is_first():
+        log.keep("synthesis", lambda batch: batch in store.entries)
+    parallel.wait_for_all("synthesis begins")
     synthesis, method = settings.synthesis, settings.method
     missing = [batch for batch in range(synthesis.num_batches) if batch not in store.entries]
     queries = {
@@ -203,19 +212,27 @@ def _synthesis_stage(
         initial=store.count,
         desc="synthesis",
         unit=" samples",
-        disable=None,
+        disable=_no_bar(),
     )
-    with bar:
-        for batch in missing:
+
+    def keep(batch: int, samples: SampleBatch, info: Any, seconds: float) -> None:
+        log.write("synthesis", batch, **info._asdict(), seconds=seconds)
+        store.append(batch, samples, num_steps=synthesis.num_steps, queries=queries)
+        bar.update(samples.num_samples)
+        bar.set_postfix(_short(info))
+
+    # A mini-batch is written while the next is made; never more than one waits.
+    with bar, ThreadPoolExecutor(1) as writer:
+        written = writer.submit(lambda: None)
+        for batch in parallel.own_share(missing):
             started = time.perf_counter()
             state = method.init(key, settings.spec, synthesis, batch)
             _, samples, info = method.next(key, state, teacher, None)
-            seconds = time.perf_counter() - started
-            log.write("synthesis", batch, **info._asdict(), seconds=seconds)
-            store.append(batch, samples, num_steps=synthesis.num_steps, queries=queries)
-            bar.update(samples.num_samples)
-            bar.set_postfix(_short(info))
-    return store
+            written.result()
+            written = writer.submit(keep, batch, samples, info, time.perf_counter() - started)
+        written.result()
+    parallel.wait_for_all("synthesis ends")
+    return SampleStore(store.folder)
 
 
 def _student_stage(
@@ -226,7 +243,11 @@ def _student_stage(
     if checkpoint.has_model(folder):
         return checkpoint.load_model(folder)
     section = config.synthesis
-    samples = store.select(min_step_size=section.min_step_size, max_step_size=section.max_step_size)
+    samples = store.select(
+        min_step_size=section.min_step_size,
+        max_step_size=section.max_step_size,
+        memory_limit=config.student.memory_gb * 2**30,
+    )
     model = config.student.model
     module = models.create(model.name, settings.spec, model.options)
     student = _fit("student", key, module, settings.spec, samples.x, samples.logits, settings.student, folder, log)
@@ -249,14 +270,17 @@ def _fit(
     init_key, train_key = jax.random.split(key)
     start = checkpoint.load_state(folder, train.init(init_key, module, spec, settings))
     done = int(start.epoch)
-    log.keep(stage, lambda epoch: epoch <= done)
-    with tqdm(total=settings.epochs, initial=done, desc=stage, unit=" epochs", disable=None) as bar:
+    writes = parallel.is_first()
+    if writes:
+        log.keep(stage, lambda epoch: epoch <= done)
+    with tqdm(total=settings.epochs, initial=done, desc=stage, unit=" epochs", disable=_no_bar()) as bar:
         state = start
         started = saved = time.perf_counter()
         for state, info in train.epochs(train_key, start, module, spec, x, labels, settings):
             seconds, started = time.perf_counter() - started, time.perf_counter()
-            log.write(stage, info.epoch, **info._asdict(), seconds=seconds)
-            if time.perf_counter() - saved > _SAVE_SECONDS:
+            if writes:
+                log.write(stage, info.epoch, **info._asdict(), seconds=seconds)
+            if parallel.as_first(time.perf_counter() - saved > _SAVE_SECONDS):
                 checkpoint.save_state(folder, info.epoch, state)
                 saved = time.perf_counter()
             bar.update()
@@ -316,6 +340,11 @@ def _results(
             "commit": _commit(),
         },
     }
+
+
+def _no_bar() -> bool | None:
+    """For `tqdm`: a bar on a terminal only, and of one process only."""
+    return None if parallel.is_first() else True
 
 
 def _short(info: Any) -> dict[str, str]:

@@ -5,9 +5,11 @@ store that reads as what was finished. Anyone can open a shard with `numpy.load`
 file of a store.
 """
 
+import fcntl
 import hashlib
 import io
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from cake_jax.files import write_atomically
-from cake_jax.types import CakeError, SampleBatch, concatenate
+from cake_jax.types import CakeError, SampleBatch
 
 INDEX = "index.jsonl"
+_LOCK = "index.lock"
 
 
 class SampleStore:
@@ -36,7 +39,10 @@ class SampleStore:
           CakeError: The index is damaged anywhere but in an unfinished last line.
         """
         self.folder = Path(folder)
-        self.entries: dict[int, dict[str, Any]] = {}
+        self.entries = self._read_index()
+
+    def _read_index(self) -> dict[int, dict[str, Any]]:
+        entries: dict[int, dict[str, Any]] = {}
         index = self.folder / INDEX
         lines = index.read_bytes().splitlines(keepends=True) if index.exists() else []
         for number, line in enumerate(lines, start=1):
@@ -46,10 +52,10 @@ class SampleStore:
                 entry = json.loads(line)
                 # A shard that was deleted, because it was damaged say, is simply one to make again.
                 if (self.folder / entry["file"]).exists():
-                    self.entries[int(entry["batch"])] = entry
+                    entries[int(entry["batch"])] = entry
             except (ValueError, KeyError, TypeError) as error:
                 raise CakeError(f"{index}: line {number} is damaged; delete the line and run again") from error
-        self.entries = dict(sorted(self.entries.items()))
+        return dict(sorted(entries.items()))
 
     @property
     def count(self) -> int:
@@ -57,7 +63,7 @@ class SampleStore:
         return sum(entry["count"] for entry in self.entries.values())
 
     def append(self, batch: int, samples: SampleBatch, **facts: Any) -> None:
-        """Adds a mini-batch; it is on the disk when this returns.
+        """Adds a mini-batch; it is on the disk when this returns. Several processes may append to one store.
 
         Args:
           batch: Number of the mini-batch, not in the store yet.
@@ -86,8 +92,10 @@ class SampleStore:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / entry["file"], content)
-        entries = dict(sorted({**self.entries, batch: entry}.items()))
-        write_atomically(self.folder / INDEX, "".join(json.dumps(e) + "\n" for e in entries.values()).encode())
+        with open(self.folder / _LOCK, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            entries = dict(sorted({**self._read_index(), batch: entry}.items()))
+            write_atomically(self.folder / INDEX, "".join(json.dumps(e) + "\n" for e in entries.values()).encode())
         self.entries = entries
 
     def read(self, batch: int) -> SampleBatch:
@@ -107,12 +115,20 @@ class SampleStore:
         with np.load(io.BytesIO(content), allow_pickle=False) as shard:
             return SampleBatch(**{name: shard[name] for name in SampleBatch._fields})
 
-    def select(self, *, min_step_size: float | None = None, max_step_size: float | None = None) -> SampleBatch:
+    def select(
+        self,
+        *,
+        min_step_size: float | None = None,
+        max_step_size: float | None = None,
+        memory_limit: float = np.inf,
+    ) -> SampleBatch:
         """All samples, or those whose step size lies in a closed range, in the order of their mini-batches.
 
         Args:
           min_step_size: Lowest step size to keep; None for no limit.
           max_step_size: Highest step size to keep; None for no limit.
+          memory_limit: Bytes; what is larger comes as arrays in a file, of which the system holds in memory what it has
+            room for. The file has no name, and goes with the arrays.
 
         Raises:
           CakeError: A shard is damaged, or nothing is left.
@@ -125,7 +141,26 @@ class SampleStore:
             raise CakeError(
                 f"{self.folder}: no samples with a step size from {low} to {high}; there are {self.count} in all"
             )
-        return concatenate([self.read(batch) for batch in kept])
+        return self._join(kept, memory_limit)
+
+    def _join(self, batches: list[int], memory_limit: float) -> SampleBatch:
+        count = sum(self.entries[batch]["count"] for batch in batches)
+        first = self.read(batches[0])
+        in_memory = sum(field[0].nbytes for field in first) * count <= memory_limit
+
+        def room(field: np.ndarray) -> np.ndarray:
+            shape = (count, *field.shape[1:])
+            if in_memory:
+                return np.empty(shape, field.dtype)
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                return np.memmap(file, field.dtype, "w+", shape=shape)
+
+        joined, end = SampleBatch(*map(room, first)), 0
+        for batch in batches:
+            start, end = end, end + self.entries[batch]["count"]
+            for field, part in zip(joined, self.read(batch), strict=True):
+                field[start:end] = part
+        return joined
 
     def totals(self) -> Mapping[str, int]:
         """Teacher queries that the samples cost: `forward` and `gradient`, as the index has them."""

@@ -191,7 +191,7 @@ def epochs(
     order = np.asarray(jax.random.permutation(split_key, len(x)))
     num_validation = round(settings.validation_fraction * len(x))
     validation, training = order[:num_validation], order[num_validation:]
-    devices = parallel.device_count()
+    devices = jax.device_count()
     batch_size = min(settings.batch_size, len(training)) // devices * devices
     if batch_size == 0:
         raise CakeError(f"batch_size: {settings.batch_size} examples a step are fewer than the {devices} devices")
@@ -201,6 +201,7 @@ def epochs(
     while int(state.epoch) < settings.epochs:
         rows = training[np.asarray(jax.random.permutation(jax.random.fold_in(order_key, state.epoch), len(training)))]
         rows = rows[: steps_per_epoch * batch_size].reshape(steps_per_epoch, devices, -1).swapaxes(0, 1)
+        rows = rows[parallel.own_devices()]
         params, model_state, opt_state, epoch = state
         figures = []
         for step in range(0, steps_per_epoch, steps_per_call):
@@ -286,7 +287,7 @@ def _device_function(module: nn.Module, settings: TrainSettings, num_steps: int)
     def device(state: tuple, x: Array, labels: Array) -> tuple:
         return lax.scan(train_step, state, (x, labels))
 
-    return parallel.map_devices(device, in_axes=(None, 0, 0), out_axes=None)
+    return parallel.map_all_devices(device, in_axes=(None, 0, 0), out_axes=None)
 
 
 def _validate(

@@ -1,9 +1,11 @@
 """How fast samples are made: the full CAKE and LAKE steps, the bare teacher gradient, and what the machine could do.
 
     python scripts/benchmark.py --networks=lenet5,cnn --baseline=torch --out=results/benchmark.json
+    python scripts/benchmark.py --samples=10000,1000000 --out=results/memory.json
 
 Each network runs in a process of its own. There, everything is timed in turns, so that a noisy machine troubles all
-alike; figures are medians over the turns. `--baseline=torch` times eager PyTorch on the same step too, after a check
+alike; figures are medians over the turns. `--samples` instead measures the peak memory of making and storing that many
+samples of LeNet-5 with two steps. `--baseline=torch` times eager PyTorch on the same step too, after a check
 that both compute the same loss and gradient.
 """
 
@@ -31,6 +33,7 @@ from jax import Array, lax
 
 from cake_jax import energy as energy_lib, models, parallel, synthesis, teachers
 from cake_jax.models import layers
+from cake_jax.samples import SampleStore
 from cake_jax.synthesis_settings import PRECISIONS, SynthesisSettings, Weights
 from cake_jax.types import DataSpec
 
@@ -42,6 +45,7 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 500, "Samples a step.")
 _NUM_GROUPS = flags.DEFINE_integer("num_groups", 10, "Samples a set.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Turns.")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU devices; 0 for one a core.")
+_SAMPLES = flags.DEFINE_list("samples", [], "Numbers of samples to measure the memory of, instead of times.")
 _OUT = flags.DEFINE_string("out", "", "JSON file for the figures.")
 _CHILD = flags.DEFINE_bool("child", False, "Measure the one network of --networks in this process.")
 
@@ -65,14 +69,18 @@ def main(argv: list[str]) -> None:
         jax.config.update("jax_num_cpu_devices", len(cores))
         if jax.default_backend() == "cpu":
             os.sched_setaffinity(0, cores)
-        Path(_OUT.value).write_text(json.dumps(measure(_NETWORKS.value[0]), indent=1))
+        case = memory(int(_SAMPLES.value[0])) if _SAMPLES.value else measure(_NETWORKS.value[0])
+        Path(_OUT.value).write_text(json.dumps(case, indent=1))
         return
     # This process starts no backend: on a GPU it would take the memory that the others need.
     cases = []
-    for name in _NETWORKS.value:
-        many = _in_own_process(name)
+    for count in _SAMPLES.value:
+        cases.append(_in_own_process(f"--samples={count}"))
+        print(json.dumps(cases[-1]), flush=True)
+    for name in [] if _SAMPLES.value else _NETWORKS.value:
+        many = _in_own_process(f"--networks={name}")
         one = (
-            _in_own_process(name, "--cpu_devices=1", "--baseline=", "--methods=cake")
+            _in_own_process(f"--networks={name}", "--cpu_devices=1", "--baseline=", "--methods=cake")
             if many["device"] == "cpu"
             else None
         )
@@ -128,8 +136,29 @@ def measure(name: str) -> dict[str, Any]:
     result["seconds"] = {label: [t / runs[label][1] for t in values] for label, values in times.items()}
     result["flops_per_step"] = _flops(teacher) * _BATCH_SIZE.value
     result["matrix_flops"] = 2 * _MATRIX**3 * jax.local_device_count()
-    result["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result["peak_memory_bytes"] = _peak_memory()
     return result
+
+
+def memory(count: int) -> dict[str, Any]:
+    """Peak memory of making and storing `count` samples of LeNet-5, T = 2, in the bytes that this process ever held."""
+    settings = _settings(num_batches=count // _BATCH_SIZE.value, num_steps=2)
+    teacher, started = _teacher("lenet5", MNIST, {}), time.perf_counter()
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        store = SampleStore(folder)
+        for batch, (samples, _) in enumerate(synthesis.stream(jax.random.key(0), teacher, settings)):
+            store.append(batch, samples)
+        stored = sum(path.stat().st_size for path in Path(folder).iterdir())
+    return {
+        "samples": store.count,
+        "stored_bytes": stored,
+        "peak_memory_bytes": _peak_memory(),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _peak_memory() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _chunks(teacher: teachers.Teacher) -> list[int]:
@@ -226,10 +255,10 @@ def _baseline(
     return errors, {f"torch {kind}": (run(dtype), num_steps) for kind, dtype in kinds.items()}
 
 
-def _in_own_process(name: str, *arguments: str) -> dict[str, Any]:
+def _in_own_process(*arguments: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "case.json")
-        command = [sys.executable, *sys.argv, f"--networks={name}", "--child", f"--out={out}", *arguments]
+        command = [sys.executable, *sys.argv, "--child", f"--out={out}", *arguments]
         if subprocess.run(command, check=False).returncode:
             sys.exit(f"error: this measurement failed: {shlex.join(command)}")
         return json.loads(out.read_text())

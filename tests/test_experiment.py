@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from cake_jax import CakeError, checkpoint, data, experiment, load
+from cake_jax import CakeError, checkpoint, data, experiment, load, train
 from cake_jax.config import default
 
 KILLED = """
@@ -213,6 +213,21 @@ def test_stages_are_taken_from_an_earlier_run(config, tmp_path):
     config.synthesis.max_step_size = 1e-2
     third = experiment.run(config, tmp_path / "third", config_name="moons")
     assert third["student"] != first["student"]
+
+
+def test_a_student_that_reads_its_samples_from_the_disk_is_the_same(config, tmp_path, monkeypatch):
+    experiment.run(config, tmp_path / "memory", config_name="moons")
+    config.student.memory_gb = 1e-6
+    seen, epochs = [], train.epochs
+
+    def looked_at(key, state, module, spec, x, labels, settings):
+        seen.append(isinstance(x, np.memmap) and isinstance(labels, np.memmap))
+        return epochs(key, state, module, spec, x, labels, settings)
+
+    monkeypatch.setattr(train, "epochs", looked_at)
+    experiment.run(config, tmp_path / "disk", config_name="moons")
+    assert seen == [False, True]
+    assert comparable(tmp_path / "disk") == comparable(tmp_path / "memory")
 
 
 def test_lake_is_cake_with_temperature_one(config, tmp_path):

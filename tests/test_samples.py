@@ -140,6 +140,24 @@ def test_append_of_an_existing_mini_batch_is_refused(store):
         assert each.count == 12
 
 
+@pytest.mark.parametrize("limit", [0, 10**9])
+def test_samples_beyond_the_memory_limit_are_the_same_in_a_file(store, limit):
+    before = sorted(store.folder.iterdir())
+    selected = store.select(memory_limit=limit)
+    assert all(isinstance(field, np.memmap) == (limit == 0) for field in selected)
+    assert_same(selected, *(samples(batch, 0.5**batch / 2) for batch in range(3)))
+    assert sorted(store.folder.iterdir()) == before
+
+
+def test_stores_of_several_processes_make_one_index(tmp_path):
+    one, other = SampleStore(tmp_path), SampleStore(tmp_path)
+    one.append(1, samples(1))
+    other.append(0, samples(0))
+    one.append(2, samples(2))
+    assert list(SampleStore(tmp_path).entries) == [0, 1, 2]
+    assert_same(one.select(), samples(0), samples(1), samples(2))
+
+
 def test_order_is_by_number_not_by_time(tmp_path):
     store = SampleStore(tmp_path)
     for batch in (2, 0, 1):

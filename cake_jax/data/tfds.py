@@ -5,8 +5,10 @@ import hashlib
 import importlib.util
 import io
 import os
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -22,13 +24,25 @@ TRAIN_SIZES = {"mnist": 60_000, "cifar10": 50_000}
 
 
 def check(name: str, data_dir: str) -> None:
-    """Refuses a set that is neither prepared nor can be: without TensorFlow, TFDS would try for minutes in vain."""
+    """Refuses a set that is neither prepared nor can be: TFDS would try for minutes in vain."""
     folder = _folder(data_dir)
-    if not _is_prepared(name, folder) and importlib.util.find_spec("tensorflow") is None:
+    if not _is_prepared(name, folder) and not _can_prepare(name):
         raise CakeError(
             f"dataset.data_dir: no '{name}' in {folder}; name a folder that TFDS has prepared in array_record format, "
             "or install cake_jax[tfds] and run where there is a network"
         )
+
+
+def _can_prepare(name: str) -> bool:
+    """Whether TensorFlow is there, and a network that knows the home of the data set."""
+    if importlib.util.find_spec("tensorflow") is None:
+        return False
+    import tensorflow_datasets as tfds
+
+    try:
+        return bool(socket.getaddrinfo(urlsplit(tfds.builder(name).info.homepage).hostname, None))
+    except OSError:
+        return False
 
 
 def load(name: str, data_dir: str, train_rows: np.ndarray) -> tuple[Examples, Examples]:
