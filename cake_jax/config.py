@@ -57,7 +57,7 @@ def default() -> ConfigDict:
     config.synthesis.contrastive = "mse"  # mse or snn
     config.synthesis.snn_temperature = 1.0
     config.synthesis.weights = ConfigDict({"cls": 1.0, "contr": 1.0, "tv": 0.0, "entropy": 0.0})
-    config.synthesis.sets_per_chunk = 0  # sets that step together on a device; 0 chooses for the backend
+    config.synthesis.sets_per_chunk = 0  # sets that step together on a device; 0 chooses
     config.synthesis.min_step_size = config_dict.placeholder(float)  # samples outside this range are made, but
     config.synthesis.max_step_size = config_dict.placeholder(float)  # the student does not see them
     config.synthesis.from_run = ""  # folder of a finished run whose samples to use; none are made then

@@ -51,8 +51,8 @@ class SynthesisSettings:
       start: p(x): `normal`, for images `smooth` or `contrasted`, or a function `(key, G, spec) -> [G, *shape]`.
       targets: p(y), `(key, num_classes, num_groups) -> [G]` int.
       prior: The data prior that `weights.tv` weighs, samples `[..., *shape]` to a value each, `[...]`.
-      sets_per_chunk: Sets that take their T steps together; 0 chooses for the backend. Samples are bitwise the same on
-        any number of devices for one value of it.
+      sets_per_chunk: Sets that take their T steps together; 0 chooses by backend and cost of the teacher, alike on 1, 2
+        and 4 devices. Samples are bitwise the same on any number of devices for one value of it.
     """
 
     num_batches: int = 10

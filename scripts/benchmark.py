@@ -43,7 +43,7 @@ _PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bf16"], "Arithmetic o
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 500, "Samples a step.")
 _NUM_GROUPS = flags.DEFINE_integer("num_groups", 10, "Samples a set.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Turns.")
-_CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU devices; 0 for one a core.")
+_CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU devices; 0 for one a core, and one alone beside it.")
 _SAMPLES = flags.DEFINE_list("samples", [], "Numbers of samples to measure the memory of, instead of times.")
 _OUT = flags.DEFINE_string("out", "", "JSON file for the figures.")
 _CHILD = flags.DEFINE_bool("child", False, "Measure the one network of --networks in this process.")
@@ -217,7 +217,7 @@ def _matrix_product(dtype: Any) -> Callable[[], Any]:
 def _flops(teacher: teachers.Teacher) -> float:
     """Of one sample's input gradient, as XLA counts them for ordinary convolutions, whatever form is run."""
     x = jax.ShapeDtypeStruct((_NUM_GROUPS.value, *teacher.spec.shape), jnp.float32)
-    with mock.patch.object(jax, "default_backend", lambda: "gpu"):
+    with mock.patch.object(jax, "default_backend", return_value="gpu"):
         gradient = jax.jit(jax.grad(lambda x, teacher: teacher(x).sum())).lower(x, teacher)
     analysis: Any = gradient.cost_analysis()
     return analysis["flops"] / _NUM_GROUPS.value
