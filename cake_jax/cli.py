@@ -12,7 +12,7 @@ from ml_collections import config_flags
 
 from cake_jax import config as config_lib, dry_run, experiment, launcher, parallel
 from cake_jax.files import cache_folder
-from cake_jax.types import CakeError
+from cake_jax.types import CakeError, first_line
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, with a variant after a colon.", lock_config=True
@@ -22,12 +22,14 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run that another 
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what the run would do and cost, and do nothing.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with all its fields, and do nothing.")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
-_PROCESSES = flags.DEFINE_integer("processes", 0, "Processes to start on this machine, which share its CPU cores.")
+_PROCESSES = flags.DEFINE_integer(
+    "processes", 0, "Processes to start on this machine, which share its CPU cores.", lower_bound=0
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "Join several processes: host:port of process 0, or 'auto' on a cluster that JAX knows."
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many processes there are.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator: the number of this one, from 0.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many there are.", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator: which one this is, from 0.", lower_bound=0)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -50,9 +52,7 @@ def _run(argv: list[str]) -> int:
     except Exception as error:  # absl and config files raise anything here; none of it is worth a traceback
         return _fail(_unknown_field(argv, error) or error, 2)
     if _PROCESSES.value:
-        return launcher.launch(
-            [arg for arg in argv[1:] if not arg.lstrip("-").startswith("processes")], _PROCESSES.value
-        )
+        return launcher.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
     logging.set_verbosity(logging.ERROR)
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(os.sched_getaffinity(0)))
     _keep_compiled_programs()
@@ -69,11 +69,11 @@ def _run(argv: list[str]) -> int:
             experiment.run(_CONFIG.value, workdir, config_name=name, variant=variant, overwrite=_OVERWRITE.value)
     except (CakeError, OSError) as error:
         return _fail(error, 1)
-    except jax.errors.JaxRuntimeError:
+    except Exception as error:
         if jax.process_count() == 1:
             raise
-        print("stopped: another process of this run was lost; the same command goes on from here", file=sys.stderr)
-        # What else Python does at its end would wait for that process.
+        # Where a process is lost the others fail in whatever they wait for it in, and would wait again at their end.
+        print(f"stopped: another process of this run was lost, it seems ({first_line(error)})", file=sys.stderr)
         os._exit(1)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)

@@ -16,7 +16,7 @@ def launch(argv: Sequence[str], count: int) -> int:
     """Runs a command line in `count` processes, each on its share of the CPU cores.
 
     Args:
-      argv: Arguments of `cake_jax.cli` without the program's name, and without `--processes`.
+      argv: Arguments of `cake_jax.cli` for each process, without the program's name.
       count: P.
 
     Returns:
