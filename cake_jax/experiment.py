@@ -116,10 +116,12 @@ def run(
     # Student
     student = _student_stage(keys["student"], config, settings, workdir / "student", store, log)
 
-    # Evaluation on real data: the first look at the test set
+    # One process does the rest for all
     if not parallel.is_first():
         parallel.wait_for_all("results")
         return json.loads((workdir / RESULTS).read_text())
+
+    # Evaluation on real data: the first look at the test set
     dataset = _load_data(config) if config.run.evaluation else None
     figures = _evaluation(dataset, teacher, student) if dataset else {}
 

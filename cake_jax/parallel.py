@@ -17,6 +17,11 @@ def device_count() -> int:
     return jax.local_device_count()
 
 
+def total_device_count() -> int:
+    """Number of devices of all processes."""
+    return jax.device_count()
+
+
 def join(coordinator: str, num_processes: int, process_id: int) -> None:
     """Makes this process one of several, before JAX has touched a device.
 

@@ -191,7 +191,7 @@ def epochs(
     order = np.asarray(jax.random.permutation(split_key, len(x)))
     num_validation = round(settings.validation_fraction * len(x))
     validation, training = order[:num_validation], order[num_validation:]
-    devices = jax.device_count()
+    devices = parallel.total_device_count()
     batch_size = min(settings.batch_size, len(training)) // devices * devices
     if batch_size == 0:
         raise CakeError(f"batch_size: {settings.batch_size} examples a step are fewer than the {devices} devices")

@@ -278,3 +278,4 @@ def test_pool_gradient_is_conserved_at_ties(features):
     variables = {"params": {"kernel": jnp.ones((1, 1, 2, features))}}
     gradient = jax.grad(lambda x: conv.apply(variables, x).sum())(jnp.zeros((1, 4, 4, 2)))
     assert gradient.sum() == 4 * 2 * features
+    assert (np.asarray(gradient) >= 0).all()
