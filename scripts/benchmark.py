@@ -2,16 +2,18 @@
 
     python scripts/benchmark.py --networks=lenet5,cnn --baseline=torch --out=results/benchmark.json
     python scripts/benchmark.py --samples=10000,1000000 --out=results/memory.json
+    python scripts/benchmark.py --networks=cnn --profile --out=results/profile.json
 
 Each network runs in a process of its own. There, everything is timed in turns, so that a noisy machine troubles all
-alike; figures are medians over the turns. `--samples` instead measures the peak memory of making and storing that many
-samples of LeNet-5 with two steps. `--baseline=torch` times eager PyTorch on the same step too, after a check
-that both compute the same loss and gradient.
+alike; figures are medians over the turns. `--baseline=torch` times eager PyTorch on the same step too, after a check
+that both compute the same loss and gradient. Instead of times, `--samples` measures the peak memory of making and
+storing that many samples of LeNet-5 with two steps, and `--profile` where the time of a CAKE step goes on one core.
 """
 
 import json
 import os
 import platform
+import re
 import resource
 import shlex
 import statistics
@@ -45,6 +47,9 @@ _NUM_GROUPS = flags.DEFINE_integer("num_groups", 10, "Samples a set.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Turns.")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU devices; 0 for one a core, and one alone beside it.")
 _SAMPLES = flags.DEFINE_list("samples", [], "Numbers of samples to measure the memory of, instead of times.")
+_PROFILE = flags.DEFINE_bool(
+    "profile", False, "The time of each operation of a CAKE step on one core, instead of times."
+)
 _OUT = flags.DEFINE_string("out", "", "JSON file for the figures.")
 _CHILD = flags.DEFINE_bool("child", False, "Measure the one network of --networks in this process.")
 
@@ -64,11 +69,13 @@ _MATRIX = 2048
 def main(argv: list[str]) -> None:
     """Measures each network in its own process, prints a table and writes the raw figures."""
     if _CHILD.value:
+        if _PROFILE.value:  # before a backend starts and reads it
+            os.environ["XLA_FLAGS"] = f"--xla_dump_to={_OUT.value}.programs --xla_dump_hlo_as_text"
         cores = sorted(os.sched_getaffinity(0))[: _CPU_DEVICES.value or None]
+        os.sched_setaffinity(0, cores)  # threads that a backend starts inherit it; those that run already would not
         jax.config.update("jax_num_cpu_devices", len(cores))
-        if jax.default_backend() == "cpu":
-            os.sched_setaffinity(0, cores)
-        case = memory(int(_SAMPLES.value[0])) if _SAMPLES.value else measure(_NETWORKS.value[0])
+        name = _NETWORKS.value[0]
+        case = memory(int(_SAMPLES.value[0])) if _SAMPLES.value else profile(name) if _PROFILE.value else measure(name)
         Path(_OUT.value).write_text(json.dumps(case, indent=1))
         return
     # This process starts no backend: on a GPU it would take the memory that the others need.
@@ -76,7 +83,10 @@ def main(argv: list[str]) -> None:
     for count in _SAMPLES.value:
         cases.append(_in_own_process(f"--samples={count}"))
         print(json.dumps(cases[-1]), flush=True)
-    for name in [] if _SAMPLES.value else _NETWORKS.value:
+    for name in _NETWORKS.value if _PROFILE.value else []:
+        cases.append(_in_own_process(f"--networks={name}", "--cpu_devices=1"))
+        print(_profile_row(cases[-1]), flush=True)
+    for name in [] if _SAMPLES.value or _PROFILE.value else _NETWORKS.value:
         many = _in_own_process(f"--networks={name}")
         one = (
             _in_own_process(f"--networks={name}", "--cpu_devices=1", "--baseline=", "--methods=cake")
@@ -154,6 +164,28 @@ def memory(count: int) -> dict[str, Any]:
         "peak_memory_bytes": _peak_memory(),
         "seconds": time.perf_counter() - started,
     }
+
+
+def profile(name: str) -> dict[str, Any]:
+    """Milliseconds of a CAKE step's operations, by the place in our program that XLA's instructions name."""
+    spec, options, num_steps = _CASES[name]
+    teacher, settings = _teacher(name, spec, options), _settings(num_steps=num_steps, precision=_PRECISIONS.value[0])
+    synthesis.minibatch(jax.random.key(0), teacher, settings, 0)
+    folder = Path(_OUT.value + ".programs")
+    programs = "".join(path.read_text() for path in folder.glob("*after_optimizations.txt"))
+    # What the loop over steps, inside the loop over chunks, holds.
+    places = dict(
+        re.findall(r'%(\S+) = .*op_name="[^"]*?/while/body/closed_call/while/body/closed_call/([^"]+)"', programs)
+    )
+    with jax.profiler.trace(str(folder)):
+        synthesis.minibatch(jax.random.key(0), teacher, settings, 0)
+    trace = jax.profiler.ProfileData.from_file(str(next(folder.rglob("*.xplane.pb"))))
+    spent: dict[str, float] = dict.fromkeys(places.values(), 0.0)
+    for event in (event for plane in trace.planes for line in plane.lines for event in line.events):
+        if event.name in places:
+            spent[places[event.name]] += event.duration_ns / 1e6 / num_steps
+    ordered = sorted(spent.items(), key=lambda item: -item[1])
+    return {"network": name, "precision": _PRECISIONS.value[0], "milliseconds_per_step": dict(ordered[:30])}
 
 
 def _peak_memory() -> int:
@@ -274,6 +306,15 @@ def _machine() -> dict[str, Any]:
         "vector_units": sorted(name for name in flag.split() if name.startswith(("avx", "amx"))),
         "jax": jax.__version__,
     }
+
+
+def _profile_row(case: dict[str, Any]) -> str:
+    """The ten dearest operations in a few lines."""
+    spent = case["milliseconds_per_step"]
+    lines = [f"{milliseconds:9.2f} ms  {place}" for place, milliseconds in list(spent.items())[:10]]
+    return "\n".join(
+        [f"{case['network']}, {case['precision']}: {sum(spent.values()):.1f} ms a step on one core", *lines]
+    )
 
 
 def _row(case: dict[str, Any]) -> str:

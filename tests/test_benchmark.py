@@ -39,6 +39,22 @@ def test_a_small_benchmark(tmp_path):
     assert "CAKE" in process.stdout
 
 
+@pytest.mark.slow
+def test_a_small_profile(tmp_path):
+    out = tmp_path / "out.json"
+    arguments = ["--networks=mlp", "--precisions=float32", "--batch_size=500", "--profile", f"--out={out}"]
+    process = subprocess.run(
+        [sys.executable, str(SCRIPTS / "benchmark.py"), *arguments], capture_output=True, text=True, timeout=300
+    )
+    assert process.returncode == 0, process.stderr
+    (case,) = json.loads(out.read_text())["cases"]
+    spent = case["milliseconds_per_step"]
+    # The first layer is three quarters of the network, forward and back.
+    layers = [sum(t for place, t in spent.items() if f"Dense_{number}/" in place) for number in range(6)]
+    assert layers[0] > max(layers[1:])
+    assert 0.1 < sum(spent.values()) < 1000
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "options"),
     [

@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from cake_jax import models
-from cake_jax.models import layers, vit
+from cake_jax.models import layers, operations, vit
 from cake_jax.types import CakeError, DataSpec
 
 MNIST = DataSpec(shape=(28, 28, 1), num_classes=10)
@@ -173,6 +173,7 @@ CONVOLUTIONS = [
     ((9, 8, 2), 4, 3, 1, 2),
     ((9, 8, 1), 3, 4, 1, 1),
     ((5, 5, 40), 5, 7, 1, 0),
+    ((6, 4, 40), 3, 7, 1, 0),
     ((9, 8, 4), 1, 7, 1, 0),
     # With the gradient of our own.
     ((9, 8, 32), 3, 8, 1, 0),
@@ -208,13 +209,54 @@ def assert_same_with_gradients(function, reference, *arguments):
 def test_convolution_equals_lax(image, size, features, strides, padding):
     x, kernel = random(2, *image), random(size, size, image[-1], features, seed=1)
     assert_same_with_gradients(
-        lambda x, kernel: layers.convolution(x, kernel, strides, padding),
+        lambda x, kernel: operations.convolution(x, kernel, strides, padding),
         lambda x, kernel: lax.conv_general_dilated(
             x, kernel, (strides, strides), [(padding, padding)] * 2, dimension_numbers=NHWC
         ),
         x,
         kernel,
     )
+
+
+@pytest.mark.parametrize(("image", "size", "features", "strides", "padding"), CONVOLUTIONS)
+def test_convolution_in_bf16_rounds_only_its_arguments_and_results(image, size, features, strides, padding):
+    """Sums of up to 1,600 products; summed in bf16, which keeps 8 bits, they would be off by tenths."""
+    x, kernel = (
+        random(*shape, seed=seed).astype(jnp.bfloat16)
+        for seed, shape in enumerate([(6, *image), (size, size, image[-1], features)])
+    )
+
+    def reference(x, kernel):
+        x, kernel = x.astype(jnp.float32), kernel.astype(jnp.float32)
+        return lax.conv_general_dilated(x, kernel, (strides, strides), [(padding, padding)] * 2, dimension_numbers=NHWC)
+
+    y, pull = jax.vjp(lambda x, kernel: operations.convolution(x, kernel, strides, padding), x, kernel)
+    expected, pull_expected = jax.vjp(reference, x, kernel)
+    cotangent = random(*y.shape, seed=7).astype(jnp.bfloat16)
+    ours, originals = (y, *pull(cotangent)), (expected, *pull_expected(cotangent.astype(jnp.float32)))
+    for one, other in zip(ours, originals, strict=True):
+        assert one.dtype == jnp.bfloat16
+        # The gradient of overlapping rows is a sum of up to five terms, each rounded to 8 bits.
+        np.testing.assert_allclose(
+            one.astype(np.float32), other.astype(np.float32), rtol=2**-7, atol=0.02 * abs(other).max()
+        )
+
+
+def test_product_of_bf16_is_summed_in_float32():
+    """1 + 2^-9 is lost in bf16 at every step, and 512 of such steps are 1."""
+    terms = np.array([1.0] + [2.0**-9] * 512, np.float32)
+    a, b = jnp.asarray(terms, jnp.bfloat16)[None], jnp.ones((513, 1), jnp.bfloat16)
+    value, pull = jax.vjp(operations.product, a, b)
+    assert value.dtype == jnp.bfloat16
+    assert value == 2.0
+    np.testing.assert_array_equal(pull(jnp.ones((1, 1), jnp.bfloat16))[1][:, 0], terms)
+
+
+def test_dense_equals_flax():
+    x = random(5, 7)
+    variables = layers.Dense(3).init(jax.random.key(0), x)
+    jax.tree.map(np.testing.assert_array_equal, variables, nn.Dense(3).init(jax.random.key(0), x))
+    assert_same_with_gradients(layers.Dense(3).apply, nn.Dense(3).apply, variables, x)
 
 
 class Two(nn.Module):

@@ -3,7 +3,7 @@
 import flax.linen as nn
 from jax import Array
 
-from cake_jax.models.layers import Conv
+from cake_jax.models.layers import Conv, Dense
 
 
 class CNN(nn.Module):
@@ -24,4 +24,4 @@ class CNN(nn.Module):
         """Logits `[B, K]` of images x `[B, H, W, C]`, H and W at least 28."""
         for layer, (features, size) in enumerate(zip(self.features, (3, 4, 3, 3), strict=True)):
             x = nn.relu(Conv(features, size, pool=layer > 0)(x))
-        return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))
+        return Dense(self.num_classes)(x.reshape(x.shape[0], -1))

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from cake_jax.models.layers import Conv
+from cake_jax.models.layers import Conv, Dense
 
 
 class LeNet5(nn.Module):
@@ -32,5 +32,5 @@ class LeNet5(nn.Module):
         x = nn.relu(Conv(first, 5, pool=True)(x))
         x = nn.relu(Conv(second, 5, pool=True)(x))
         x = nn.relu(Conv(third, 5)(x))
-        x = nn.relu(nn.Dense(dense)(x.reshape(x.shape[0], -1)))
-        return nn.Dense(self.num_classes)(x)
+        x = nn.relu(Dense(dense)(x.reshape(x.shape[0], -1)))
+        return Dense(self.num_classes)(x)

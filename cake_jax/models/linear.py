@@ -3,6 +3,8 @@
 import flax.linen as nn
 from jax import Array
 
+from cake_jax.models.layers import Dense
+
 
 class LogisticRegression(nn.Module):
     """One dense layer from the flattened input to the logits.
@@ -16,4 +18,4 @@ class LogisticRegression(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits `[B, K]` of x `[B, *shape]`."""
-        return nn.Dense(self.num_classes)(x.reshape(x.shape[0], -1))
+        return Dense(self.num_classes)(x.reshape(x.shape[0], -1))

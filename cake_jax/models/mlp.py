@@ -3,6 +3,8 @@
 import flax.linen as nn
 from jax import Array
 
+from cake_jax.models.layers import Dense
+
 
 class MLP(nn.Module):
     """Fully connected network with ReLU: one input layer, `num_hidden` more hidden layers, and the output layer.
@@ -24,5 +26,5 @@ class MLP(nn.Module):
         """Logits `[B, K]` of x `[B, *shape]`."""
         x = x.reshape(x.shape[0], -1)
         for _ in range(1 + self.num_hidden):
-            x = nn.relu(nn.Dense(self.width)(x))
-        return nn.Dense(self.num_classes)(x)
+            x = nn.relu(Dense(self.width)(x))
+        return Dense(self.num_classes)(x)

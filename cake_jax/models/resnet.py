@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from cake_jax.models.layers import Conv
+from cake_jax.models.layers import Conv, Dense
 
 
 class BasicBlock(nn.Module):
@@ -80,7 +80,7 @@ class ResNet(nn.Module):
         for stage, (count, features) in enumerate(zip(self.blocks, self.features, strict=True)):
             for number in range(count):
                 x = block(features, strides=2 if stage and not number else 1)(x, norm)
-        return nn.Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
+        return Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
 
 
 def _conv(features: int, size: int, strides: int = 1) -> nn.Module:

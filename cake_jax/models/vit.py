@@ -5,6 +5,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cake_jax.models.layers import Dense
+from cake_jax.models.operations import product
+
 
 class SmallViT(nn.Module):
     """Shifted patch tokens and locality self-attention.
@@ -38,16 +41,16 @@ class SmallViT(nn.Module):
         height, width = (-size % self.patch for size in x.shape[1:3])
         x = jnp.pad(x, ((0, 0), (height // 2, -(-height // 2)), (width // 2, -(-width // 2)), (0, 0)))
         tokens = _norm()(_patches(_with_shifts(x, self.patch // 2), self.patch))
-        tokens = nn.Dense(self.dim)(tokens)
+        tokens = Dense(self.dim)(tokens)
         normal = nn.initializers.normal(1.0)
         first = self.param("class_token", normal, (1, 1, self.dim)).astype(tokens.dtype)
         tokens = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.dim)), tokens], axis=1)
         tokens += self.param("position", normal, (1, tokens.shape[1], self.dim)).astype(tokens.dtype)
         for _ in range(self.depth):
             tokens += LocalityAttention(self.heads, self.head_dim)(_norm()(tokens))
-            hidden = nn.gelu(nn.Dense(self.mlp_dim)(_norm()(tokens)), approximate=False)
-            tokens += nn.Dense(self.dim)(hidden)
-        return nn.Dense(self.num_classes)(_norm()(tokens[:, 0]))
+            hidden = nn.gelu(Dense(self.mlp_dim)(_norm()(tokens)), approximate=False)
+            tokens += Dense(self.dim)(hidden)
+        return Dense(self.num_classes)(_norm()(tokens[:, 0]))
 
 
 class LocalityAttention(nn.Module):
@@ -74,12 +77,12 @@ class LocalityAttention(nn.Module):
         query, key, value = jnp.moveaxis(kernel.reshape(dim, 3, self.heads, self.head_dim), 1, 0)
         query_key = jnp.einsum("dhe,fhe->dhf", query, key).reshape(dim, -1)
         value_output = jnp.einsum("dhe,hef->hdf", value, output.reshape(self.heads, self.head_dim, dim))
-        asked = (x @ query_key).reshape(*x.shape[:2], self.heads, dim)
+        asked = product(x, query_key).reshape(*x.shape[:2], self.heads, dim)
         score = jnp.einsum("bqhd,bkd->bqhk", asked, x).astype(jnp.float32) * jnp.exp(log_scale)
         score = jnp.where(jnp.eye(x.shape[1], dtype=bool)[:, None], -jnp.inf, score)
         attention = jax.nn.softmax(score).astype(x.dtype)
         found = jnp.einsum("bqhk,bkd->bqhd", attention, x)
-        return found.reshape(*x.shape[:2], -1) @ value_output.reshape(-1, dim) + bias
+        return product(found.reshape(*x.shape[:2], -1), value_output.reshape(-1, dim)) + bias
 
 
 class _DenseParameters(nn.Module):
