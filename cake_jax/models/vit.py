@@ -1,4 +1,4 @@
-"""The vision transformer for small images that the CAKE reference uses."""
+"""Vision transformers: the standard one, and the one for small images that the CAKE reference uses."""
 
 import flax.linen as nn
 import jax
@@ -7,6 +7,74 @@ from jax import Array
 
 from cake_jax.models.layers import Dense
 from cake_jax.models.operations import product
+from cake_jax.types import CakeError
+
+# Of timm's layer norms, and of the paper's; PyTorch's own is 1e-5.
+_STANDARD_EPSILON = 1e-6
+
+
+class ViT(nn.Module):
+    """The standard vision transformer: a class token, learnt positions, pre-norm blocks, one dense layer.
+
+    The form that timm's `vit_*` weights fit. The defaults are those of its `vit_tiny_patch16_224`; its small and base
+    models have the dimensions 384 and 768, and `heads` and `mlp_dim` in proportion. These three have 5,717,416,
+    22,050,664 and 86,567,656 parameters on 224 x 224 x 3 images of 1000 classes. Small images want small patches; those
+    whose sides `patch` does not divide are padded with zeros, the mean in normalised units.
+
+    Attributes:
+      num_classes: K.
+      patch: Side of a square patch, pixels.
+      dim: Width of a token, a multiple of `heads`.
+      depth: Transformer blocks.
+      heads: Attention heads.
+      mlp_dim: Hidden width of the feed-forward layers.
+
+    Source: Dosovitskiy et al. 2020 (arXiv 2010.11929); the sizes of Touvron et al. 2020 (arXiv 2012.12877), table 1.
+    """
+
+    num_classes: int
+    patch: int = 16
+    dim: int = 192
+    depth: int = 12
+    heads: int = 3
+    mlp_dim: int = 768
+
+    def __post_init__(self) -> None:
+        if self.dim % self.heads:
+            raise CakeError(f"model.options.dim: {self.dim} is not a multiple of the {self.heads} heads")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Logits `[B, K]` of images x `[B, H, W, C]`."""
+        tokens = Dense(self.dim)(_patches(_whole_patches(x, self.patch), self.patch))
+        tokens = _with_class_token_and_positions(self, tokens, nn.initializers.normal(0.02))
+        for _ in range(self.depth):
+            tokens = TransformerBlock(self.heads, self.mlp_dim)(tokens)
+        return Dense(self.num_classes)(_norm(_STANDARD_EPSILON)(tokens[:, 0]))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention and two dense layers with a GELU between, each after a layer norm and added to its input.
+
+    Attributes:
+      heads: H.
+      mlp_dim: Units of the first dense layer.
+    """
+
+    heads: int
+    mlp_dim: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Tokens `[B, N, D]` to the same shape."""
+        dim = x.shape[-1]
+        heads = Dense(3 * dim, name="qkv")(_norm(_STANDARD_EPSILON)(x))
+        query, key, value = jnp.moveaxis(heads.reshape(*x.shape[:2], 3, self.heads, dim // self.heads), 2, 0)
+        found = jax.nn.dot_product_attention(query, key, value)
+        x += Dense(dim, name="out")(found.reshape(x.shape))
+        hidden = nn.gelu(Dense(self.mlp_dim)(_norm(_STANDARD_EPSILON)(x)), approximate=False)
+        return x + Dense(dim)(hidden)
 
 
 class SmallViT(nn.Module):
@@ -38,14 +106,9 @@ class SmallViT(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits `[B, K]` of images x `[B, H, W, C]`."""
-        height, width = (-size % self.patch for size in x.shape[1:3])
-        x = jnp.pad(x, ((0, 0), (height // 2, -(-height // 2)), (width // 2, -(-width // 2)), (0, 0)))
+        x = _whole_patches(x, self.patch)
         tokens = _norm()(_patches(_with_shifts(x, self.patch // 2), self.patch))
-        tokens = Dense(self.dim)(tokens)
-        normal = nn.initializers.normal(1.0)
-        first = self.param("class_token", normal, (1, 1, self.dim)).astype(tokens.dtype)
-        tokens = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.dim)), tokens], axis=1)
-        tokens += self.param("position", normal, (1, tokens.shape[1], self.dim)).astype(tokens.dtype)
+        tokens = _with_class_token_and_positions(self, Dense(self.dim)(tokens), nn.initializers.normal(1.0))
         for _ in range(self.depth):
             tokens += LocalityAttention(self.heads, self.head_dim)(_norm()(tokens))
             hidden = nn.gelu(Dense(self.mlp_dim)(_norm()(tokens)), approximate=False)
@@ -98,8 +161,21 @@ class _DenseParameters(nn.Module):
         return kernel, self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else 0.0
 
 
-def _norm() -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=1e-5)
+def _norm(epsilon: float = 1e-5) -> nn.LayerNorm:
+    return nn.LayerNorm(epsilon=epsilon)
+
+
+def _with_class_token_and_positions(module: nn.Module, tokens: Array, init: nn.initializers.Initializer) -> Array:
+    """Tokens `[B, N, D]` to `[B, 1 + N, D]`, with parameters of `module`."""
+    first = module.param("class_token", init, (1, 1, tokens.shape[-1])).astype(tokens.dtype)
+    tokens = jnp.concatenate([jnp.broadcast_to(first, (len(tokens), 1, tokens.shape[-1])), tokens], axis=1)
+    return tokens + module.param("position", init, (1, *tokens.shape[1:])).astype(tokens.dtype)
+
+
+def _whole_patches(x: Array, patch: int) -> Array:
+    """Images with zeros around them where `patch` does not divide their sides."""
+    height, width = (-size % patch for size in x.shape[1:3])
+    return jnp.pad(x, ((0, 0), (height // 2, -(-height // 2)), (width // 2, -(-width // 2)), (0, 0)))
 
 
 def _with_shifts(x: Array, shift: int) -> Array:

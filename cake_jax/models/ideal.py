@@ -1,0 +1,98 @@
+"""The small networks of IDEAL's experiments (arXiv 2205.11158), as its released code has them."""
+
+import flax.linen as nn
+from jax import Array
+
+from cake_jax.models.layers import Conv, Dense
+
+
+class AlexNet(nn.Module):
+    """Five 3 x 3 convolutions that keep the size, max-pools after the first, second and last, two dense layers.
+
+    2,163,210 parameters on 28 x 28 x 1 images of 10 classes. ReLUs stand after the pools alone: the third, the fourth
+    and the fifth convolution follow each other without one, and so do the dense layers.
+
+    Attributes:
+      num_classes: K.
+      features: Channels of the five convolutions, and units of the first dense layer.
+    """
+
+    num_classes: int
+    features: tuple[int, int, int, int, int, int] = (32, 64, 128, 256, 256, 512)
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Logits `[B, K]` of images x `[B, H, W, C]`, H and W at least 12."""
+        *features, dense = self.features
+        for layer, channels in enumerate(features):
+            x = Conv(channels, 3, padding=1, pool=layer < 2)(x)
+            x = nn.relu(x) if layer < 2 else x
+        x = nn.relu(nn.max_pool(x, (3, 3), strides=(2, 2)))
+        return Dense(self.num_classes)(Dense(dense)(x.reshape(x.shape[0], -1)))
+
+
+class IdealLeNet(nn.Module):
+    """Two 5 x 5 convolutions that keep the size, each with batch norm, ReLU and a 2 x 2 max-pool; one dense layer.
+
+    29,034 parameters on 28 x 28 x 1 images of 10 classes.
+
+    Attributes:
+      num_classes: K.
+      features: Channels of the two convolutions.
+    """
+
+    num_classes: int
+    features: tuple[int, int] = (16, 32)
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Logits `[B, K]` of images x `[B, H, W, C]`, H and W at least 4."""
+        for channels in self.features:
+            x = Conv(channels, 5, padding=2)(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)(x))
+            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        return Dense(self.num_classes)(x.reshape(x.shape[0], -1))
+
+
+class IdealMLP(nn.Module):
+    """Fully connected network with ReLU and two hidden layers.
+
+    468,874 parameters on 28 x 28 x 1 images of 10 classes. The released code ends in a softmax, and its loss takes the
+    probabilities for logits; here the logits come out.
+
+    Attributes:
+      num_classes: K.
+      features: Units of the hidden layers.
+    """
+
+    num_classes: int
+    features: tuple[int, int] = (512, 128)
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Logits `[B, K]` of x `[B, *shape]`."""
+        x = x.reshape(x.shape[0], -1)
+        for units in self.features:
+            x = nn.relu(Dense(units)(x))
+        return Dense(self.num_classes)(x)
+
+
+class IdealCNN(nn.Module):
+    """Three 3 x 3 convolutions without padding and with ReLU, 2 x 2 max-pools after the first two, one dense layer.
+
+    912,778 parameters on 32 x 32 x 3 images of 10 classes.
+
+    Attributes:
+      num_classes: K.
+      features: Channels of the three convolutions.
+    """
+
+    num_classes: int
+    features: tuple[int, int, int] = (256, 256, 128)
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool = False) -> Array:
+        """Logits `[B, K]` of images x `[B, H, W, C]`, H and W at least 18."""
+        for layer, channels in enumerate(self.features):
+            x = nn.relu(Conv(channels, 3, pool=layer < 2)(x))
+        return Dense(self.num_classes)(x.reshape(x.shape[0], -1))
