@@ -170,3 +170,21 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
       Nats, per example, `[...]` float32.
     """
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+
+
+def multiclass_hinge(logits: Array, labels: Array) -> Array:
+    """`mean_k max(0, 1 - z_y + z_k)`, the term k = y left out of the sum but not of the K that divides it.
+
+    Args:
+      logits: Scores z, `[..., K]`.
+      labels: Classes y, `[...]` int.
+
+    Returns:
+      Per example, `[...]` float32.
+
+    Source: Weston, Watkins 1998, *Multi-class support vector machines*; the mean as in PyTorch's `multi_margin_loss`.
+    """
+    logits = logits.astype(jnp.float32)
+    right = jnp.take_along_axis(logits, labels[..., None], axis=-1)
+    others = ~jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    return jnp.where(others, jnp.maximum(0.0, 1.0 - right + logits), 0.0).mean(axis=-1)

@@ -55,7 +55,8 @@ class TrainSettings:
       momentum: Of SGD.
       weight_decay: L2 on all parameters; for AdamW its decoupled decay.
       validation_fraction: Share of the data held out, to choose settings by.
-      loss: `(logits [B, K], labels) -> [B]`; labels are classes `[B]` for a teacher, logits `[B, K]` for a student.
+      loss: `(logits [B, K], labels) -> [B]`; labels are classes `[B]` for a teacher, logits `[B, K]` for a student. On
+        classes a module with a method `class_loss`, such as a support vector machine, is trained by that instead.
     """
 
     epochs: int = 30
@@ -212,7 +213,8 @@ def epochs(
         loss, accuracy = (float(np.concatenate(part).mean()) for part in zip(*figures, strict=True))
         if not np.isfinite(loss):
             raise CakeError(f"training: the loss is {loss} in epoch {int(state.epoch)}; lower the learning_rate")
-        held_out = _validate(as_model(module, state, spec), x[validation], labels[validation], settings)
+        objective = functools.partial(_losses, module, settings, params, batch_size=batch_size)
+        held_out = _validate(as_model(module, state, spec), x[validation], labels[validation], objective)
         yield state, EpochInfo(int(state.epoch), loss, accuracy, *held_out)
 
 
@@ -264,6 +266,15 @@ def _hard_labels(labels: Any) -> Any:
     return labels if labels.ndim == 1 else labels.argmax(axis=-1)
 
 
+def _losses(
+    module: nn.Module, settings: TrainSettings, params: Any, logits: Array, labels: Array, *, batch_size: int
+) -> Array:
+    """Per example, `[B]`: by the module's own loss on classes if it has one, else by that of the settings."""
+    if labels.ndim == 1 and hasattr(module, "class_loss"):
+        return module.class_loss(params, logits, labels, batch_size)
+    return settings.loss(logits, labels)
+
+
 @functools.lru_cache(maxsize=8)
 def _device_function(module: nn.Module, settings: TrainSettings, num_steps: int) -> Callable:
     """`(state, x [D, n, b, *shape], labels [D, n, b, ...]) -> (state, (loss [n], accuracy [n]))`: n steps in a scan."""
@@ -277,10 +288,14 @@ def _device_function(module: nn.Module, settings: TrainSettings, num_steps: int)
             variables = {"params": params, **model_state}
             logits, new_state = module.apply(variables, x, train=True, mutable=["batch_stats"])
             accuracy = (logits.argmax(axis=-1) == _hard_labels(labels)).mean()
-            return settings.loss(logits, labels).mean(), ({**model_state, **new_state}, accuracy)
+            batch_size = len(x) * lax.axis_size(parallel.AXIS)
+            loss = _losses(module, settings, params, logits, labels, batch_size=batch_size).mean()
+            return loss, (new_state, accuracy)
 
-        (loss, (model_state, accuracy)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-        gradient, model_state, figures = lax.pmean((gradient, model_state, (loss, accuracy)), parallel.AXIS)
+        (loss, (new_state, accuracy)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        # Not the collections that stay as they are: a mean of equal numbers may differ from them in its last bit.
+        gradient, new_state, figures = lax.pmean((gradient, new_state, (loss, accuracy)), parallel.AXIS)
+        model_state = {**model_state, **new_state}
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), model_state, opt_state), figures
 
@@ -291,10 +306,10 @@ def _device_function(module: nn.Module, settings: TrainSettings, num_steps: int)
 
 
 def _validate(
-    model: Teacher, x: np.ndarray, labels: np.ndarray, settings: TrainSettings
+    model: Teacher, x: np.ndarray, labels: np.ndarray, objective: Callable[[Array, Array], Array]
 ) -> tuple[float | None, float | None]:
     if not len(x):
         return None, None
     logits = predict(model, x)
-    loss = settings.loss(jnp.asarray(logits), jnp.asarray(labels)).mean()
+    loss = objective(jnp.asarray(logits), jnp.asarray(labels)).mean()
     return float(loss), float((logits.argmax(axis=-1) == _hard_labels(labels)).mean())

@@ -1,6 +1,7 @@
 """Flax architectures, by the names that configs use.
 
-Every module is called as `module(x, train=False)` with x `[B, *shape]` and returns logits `[B, K]`.
+Every module is called as `module(x, train=False)` with x `[B, *shape]` and returns logits `[B, K]`. One that has a loss
+on classes of its own has a method `class_loss`, as `svm.LinearSVM` explains.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,12 +9,16 @@ from typing import Any
 
 import flax.linen as nn
 
-from cake_jax.models.cnn import CNN
+from cake_jax.models.cnn import CNN, AdaptivePoolCNN
+from cake_jax.models.ideal import AlexNet, IdealCNN, IdealLeNet, IdealMLP
 from cake_jax.models.lenet import LeNet5
 from cake_jax.models.linear import LogisticRegression
 from cake_jax.models.mlp import MLP
 from cake_jax.models.resnet import ResNet
-from cake_jax.models.vit import SmallViT
+from cake_jax.models.svm import RBFSVM, LinearSVM, PolynomialSVM
+from cake_jax.models.vgg import VGG
+from cake_jax.models.vit import SmallViT, ViT
+from cake_jax.models.wide_resnet import WideResNet
 from cake_jax.types import CakeError, DataSpec
 
 MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
@@ -21,14 +26,31 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "lenet5": (LeNet5, {}),
     "lenet5_half": (LeNet5, {"features": (3, 8, 60, 42)}),
     "cnn": (CNN, {}),
+    "cnn_tiny": (CNN, {"features": (8, 16, 16, 16)}),
+    "cnn_big": (CNN, {"features": (64, 128, 256, 128)}),
+    "cnn_adaptive_pool": (AdaptivePoolCNN, {}),
     "resnet4": (ResNet, {"blocks": (1, 1, 1, 1), "features": (32, 64, 128, 64), "imagenet_stem": True}),
     "resnet18": (ResNet, {"blocks": (2, 2, 2, 2)}),
     "resnet34": (ResNet, {"blocks": (3, 4, 6, 3)}),
     "resnet50": (ResNet, {"blocks": (3, 4, 6, 3), "bottleneck": True}),
     "resnet101": (ResNet, {"blocks": (3, 4, 23, 3), "bottleneck": True}),
     "resnet152": (ResNet, {"blocks": (3, 8, 36, 3), "bottleneck": True}),
+    "wrn_16_1": (WideResNet, {"depth": 16, "width": 1}),
+    "wrn_16_2": (WideResNet, {"depth": 16, "width": 2}),
+    "wrn_40_1": (WideResNet, {"depth": 40, "width": 1}),
+    "wrn_40_2": (WideResNet, {"depth": 40, "width": 2}),
+    "vgg8_bn": (VGG, {"layers": (1, 1, 1, 1, 1), "smallest": 4}),
+    "vgg11_bn": (VGG, {"layers": (1, 1, 2, 2, 2)}),
+    "alexnet": (AlexNet, {}),
+    "vit": (ViT, {}),
     "vit_small": (SmallViT, {}),
     "logistic_regression": (LogisticRegression, {}),
+    "svm_linear": (LinearSVM, {}),
+    "svm_poly": (PolynomialSVM, {}),
+    "svm_rbf": (RBFSVM, {}),
+    "ideal_lenet": (IdealLeNet, {}),
+    "ideal_mlp": (IdealMLP, {}),
+    "ideal_cnn": (IdealCNN, {}),
 }
 
 
