@@ -31,10 +31,16 @@ total_variation = jax.jit(losses.total_variation)
 negative_entropy = jax.jit(losses.negative_entropy)
 distillation = jax.jit(losses.distillation, static_argnames="hard_weight")
 kl_divergence = jax.jit(losses.kl_divergence)
+multiclass_hinge = jax.jit(losses.multiclass_hinge)
 snn = jax.jit(losses.soft_nearest_neighbour)
 snn_and_gradient = jax.jit(jax.value_and_grad(losses.soft_nearest_neighbour))
 
 # Slow formulas, in double precision.
+
+
+def slow_hinge(z, labels):
+    rows = [[max(0, 1 - s[y] + s[k]) if k != y else 0 for k in range(len(s))] for s, y in zip(z, labels, strict=True)]
+    return np.mean(rows, axis=1)
 
 
 def slow_cross_entropy(z, labels):
@@ -368,7 +374,23 @@ GRADIENTS = {
         lambda z: slow_distillation(z, np.float64(TEACHER), LABELS, 3.0, 0.2),
     ),
     "kl_divergence": (lambda z: losses.kl_divergence(z, TEACHER), lambda z: slow_kl(z, np.float64(TEACHER))),
+    "multiclass_hinge": (lambda z: losses.multiclass_hinge(z, LABELS), lambda z: slow_hinge(z, LABELS)),
 }
+
+
+def test_hinge_by_hand():
+    """Over three classes: right by more than 1 is free, 0.5 too near costs 0.5 / 3, wrong by 2 costs 3 / 3."""
+    z = jnp.array([[5.0, 1.0, 4.0], [0.5, 1.0, -3.0], [2.0, 0.0, -9.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(multiclass_hinge(z, jnp.array([0, 1, 1, 2])), [0.0, 0.5 / 3, 1.0, 2 / 3], rtol=1e-6)
+
+
+def test_hinge_equals_pytorch():
+    torch = pytest.importorskip("torch")
+    z, y = random(4, 6, 7, scale=2.0), integers(7, 4, 6)
+    expected = torch.nn.functional.multi_margin_loss(
+        torch.from_numpy(z).reshape(24, 7), torch.from_numpy(y).long().ravel(), reduction="none"
+    )
+    np.testing.assert_allclose(multiclass_hinge(z, y), expected.reshape(4, 6), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", GRADIENTS)

@@ -1,5 +1,7 @@
 """Architectures by their parameter counts, and the layers against their `flax.linen` and `lax` originals."""
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,13 +10,15 @@ import pytest
 from jax import lax
 
 from cake_jax import models
-from cake_jax.models import layers, operations, vit
+from cake_jax.models import layers, operations, vgg, vit, wide_resnet
 from cake_jax.types import CakeError, DataSpec
 
 MNIST = DataSpec(shape=(28, 28, 1), num_classes=10)
 CIFAR = DataSpec(shape=(32, 32, 3), num_classes=10)
 GREY = DataSpec(shape=(32, 32, 1), num_classes=10)
+IMAGENET = DataSpec(shape=(224, 224, 3), num_classes=1000)
 POINTS = DataSpec(shape=(2,), num_classes=2)
+TINY_VIT = {"patch": 2, "dim": 8, "depth": 2, "heads": 2, "mlp_dim": 12}
 NHWC = ("NHWC", "HWIO", "NHWC")
 
 
@@ -40,6 +44,10 @@ def variables_like(shapes):
         ("lenet5_half", MNIST, None, 15_738),
         ("lenet5", MNIST, {"features": (3, 8, 60, 42)}, 15_738),
         ("cnn", MNIST, {}, 107_658),
+        ("cnn_tiny", MNIST, None, 6_954),
+        ("cnn_big", MNIST, None, 723_338),
+        ("cnn_adaptive_pool", MNIST, None, 70_730),
+        ("cnn_adaptive_pool", GREY, None, 70_730),
         ("logistic_regression", MNIST, None, 7_850),
         ("resnet4", MNIST, None, 427_882),
         ("resnet4", CIFAR, None, 431_018),
@@ -48,9 +56,38 @@ def variables_like(shapes):
         ("resnet50", CIFAR, None, 23_520_842),
         ("resnet101", CIFAR, None, 42_512_970),
         ("resnet152", CIFAR, None, 58_156_618),
-        ("resnet18", DataSpec((224, 224, 3), 1000), {"imagenet_stem": True}, 11_689_512),
-        ("resnet50", DataSpec((224, 224, 3), 1000), {"imagenet_stem": True}, 25_557_032),
+        ("resnet18", IMAGENET, {"imagenet_stem": True}, 11_689_512),
+        ("resnet34", IMAGENET, {"imagenet_stem": True}, 21_797_672),
+        ("resnet50", IMAGENET, {"imagenet_stem": True}, 25_557_032),
+        ("resnet101", IMAGENET, {"imagenet_stem": True}, 44_549_160),
+        ("resnet152", IMAGENET, {"imagenet_stem": True}, 60_192_808),
+        # A block from c to f channels has 2 c + 9 c f + 2 f + 9 f^2 parameters, c f more where c differs from f.
+        # Width 1: from 16 to 16 4,672; 16 to 32 14,432; 32 to 32 18,560; 32 to 64 57,536; 64 to 64 73,984.
+        # Stem 9 * 3 * 16 = 432, last norm 128, head 650.
+        ("wrn_16_1", CIFAR, None, 432 + 2 * 4_672 + 14_432 + 18_560 + 57_536 + 73_984 + 128 + 650),
+        ("wrn_16_1", CIFAR, None, 175_066),
+        ("wrn_40_1", CIFAR, None, 432 + 6 * 4_672 + 14_432 + 5 * 18_560 + 57_536 + 5 * 73_984 + 128 + 650),
+        ("wrn_40_1", CIFAR, None, 563_930),
+        # Width 2: 16 to 32 14,432; 32 to 32 18,560; 32 to 64 57,536; 64 to 64 73,984; 64 to 128 229,760;
+        # 128 to 128 295,424; last norm 256, head 1,290.
+        ("wrn_16_2", CIFAR, None, 432 + 14_432 + 18_560 + 57_536 + 73_984 + 229_760 + 295_424 + 256 + 1_290),
+        ("wrn_16_2", CIFAR, None, 691_674),
+        ("wrn_40_2", CIFAR, None, 2_243_546),
+        ("vgg8_bn", CIFAR, None, 3_918_858),
+        ("vgg11_bn", IMAGENET, {"large_head": True}, 132_868_840),
+        # Its convolutions with batch norm 9,225,984, then a dense layer from 512 to 10.
+        ("vgg11_bn", CIFAR, None, 9_225_984 + 5_130),
+        ("alexnet", MNIST, None, 2_163_210),
+        ("ideal_lenet", MNIST, None, 29_034),
+        ("ideal_mlp", MNIST, None, 468_874),
+        ("ideal_cnn", CIFAR, None, 912_778),
+        ("vit", IMAGENET, None, 5_717_416),
+        ("vit", IMAGENET, {"dim": 384, "heads": 6, "mlp_dim": 1536}, 22_050_664),
+        ("vit", IMAGENET, {"dim": 768, "heads": 12, "mlp_dim": 3072}, 86_567_656),
         ("vit_small", GREY, None, 110_381),
+        ("svm_linear", MNIST, None, 7_850),
+        ("svm_poly", MNIST, None, 3 * 7_840 + 10),
+        ("svm_rbf", MNIST, None, 1_010),
     ],
 )
 def test_parameter_count(name, spec, options, count):
@@ -132,6 +169,145 @@ def test_vit_attention_equals_a_loop_over_heads_and_tokens():
     np.testing.assert_allclose(module.apply({"params": params}, x), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_vit_equals_pytorch():
+    """Our tokens, PyTorch's own pre-norm blocks and head; weights are random."""
+    torch = pytest.importorskip("torch")
+    module, x = models.create("vit", DataSpec((4, 6, 3), 5), TINY_VIT), random(2, 4, 6, 3)
+    variables = variables_like(variable_shapes(module, x.shape[1:]))
+    params = jax.tree.map(torch.from_numpy, variables["params"])
+    patches = [x[:, i : i + 2, j : j + 2].reshape(2, 12) for i in (0, 2) for j in (0, 2, 4)]
+    tokens = torch.from_numpy(np.stack(patches, axis=1)) @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"]
+    tokens = torch.cat([params["class_token"].expand(2, 1, 8), tokens], dim=1) + params["position"]
+
+    def dense(p):
+        return {"weight": p["kernel"].T, "bias": p["bias"]}
+
+    def norm(p):
+        return {"weight": p["scale"], "bias": p["bias"]}
+
+    for number in range(2):
+        ours = params[f"TransformerBlock_{number}"]
+        block = torch.nn.TransformerEncoderLayer(
+            8, 2, 12, dropout=0, activation="gelu", layer_norm_eps=1e-6, batch_first=True, norm_first=True
+        )
+        block.self_attn.load_state_dict(
+            {
+                "in_proj_weight": ours["qkv"]["kernel"].T,
+                "in_proj_bias": ours["qkv"]["bias"],
+                "out_proj.weight": ours["out"]["kernel"].T,
+                "out_proj.bias": ours["out"]["bias"],
+            }
+        )
+        block.linear1.load_state_dict(dense(ours["Dense_0"]))
+        block.linear2.load_state_dict(dense(ours["Dense_1"]))
+        block.norm1.load_state_dict(norm(ours["LayerNorm_0"]))
+        block.norm2.load_state_dict(norm(ours["LayerNorm_1"]))
+        tokens = block(tokens)
+    last = params["LayerNorm_0"]
+    read = torch.nn.functional.layer_norm(tokens[:, 0], (8,), last["scale"], last["bias"], eps=1e-6)
+    expected = read @ params["Dense_1"]["kernel"] + params["Dense_1"]["bias"]
+    logits = jax.jit(module.apply)(variables, x)
+    np.testing.assert_allclose(logits, expected.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_vit_reads_the_class_token_of_tokens_in_order():
+    """Without blocks the class token alone counts; with them a patch at another place is another input."""
+    x = random(1, 4, 6, 3)
+    swapped = np.concatenate([x[:, 2:], x[:, :2]], axis=1)
+    for depth, same in ((0, True), (1, False)):
+        module = models.create("vit", DataSpec((4, 6, 3), 5), {**TINY_VIT, "depth": depth})
+        variables = variables_like(variable_shapes(module, x.shape[1:]))
+        apply = jax.jit(module.apply)
+        assert np.allclose(apply(variables, x), apply(variables, swapped), atol=1e-4) == same
+
+
+def test_wide_resnet_block_is_pre_activated():
+    """Kernels of 0 leave the input as it is, negative values too; where the width changes it is read after a ReLU."""
+    x = jnp.array([-2.0, 3.0]).reshape(1, 1, 2, 1)
+
+    def norm():
+        return nn.BatchNorm(use_running_average=True, epsilon=0.0)
+
+    shortcut = {"Conv_0": jnp.array([[[[1.0, -1.0]]]])}
+    for features, kernels, expected in ((1, {}, [-2, 3]), (2, shortcut, [0, 0, 3, -3])):
+        block = wide_resnet.PreActivationBlock(features)
+        variables = block.init(jax.random.key(0), x, norm)
+        params = {
+            name: jax.tree.map(jnp.zeros_like, layer) if name.startswith("Conv") else layer
+            for name, layer in variables["params"].items()
+        }
+        params |= {name: {"kernel": kernel} for name, kernel in kernels.items()}
+        np.testing.assert_array_equal(block.apply({**variables, "params": params}, x, norm).ravel(), expected)
+
+
+def test_wide_resnet_pads_strided_convolutions_on_both_sides():
+    block, x = wide_resnet.PreActivationBlock(2, strides=2), jnp.arange(16.0).reshape(1, 4, 4, 1)
+
+    def norm():
+        return nn.BatchNorm(use_running_average=True, epsilon=0.0)
+
+    variables = block.init(jax.random.key(0), x, norm)
+    centre = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
+    kernels = {"Conv_0": jnp.zeros((1, 1, 1, 2)), "Conv_1": centre * jnp.ones(2), "Conv_2": centre * jnp.eye(2)}
+    params = {**variables["params"], **{name: {"kernel": kernel} for name, kernel in kernels.items()}}
+    out = block.apply({**variables, "params": params}, x, norm)
+    np.testing.assert_array_equal(out[0, :, :, 1], [[0, 2], [8, 10]])
+
+
+def test_vgg_with_the_large_head_equals_pytorch():
+    torch = pytest.importorskip("torch")
+    options = {"layers": (1, 2), "features": (2, 3), "large_head": True}
+    module, x = models.create("vgg11_bn", DataSpec((20, 12, 3), 4), options), random(2, 20, 12, 3)
+    variables = variables_like(variable_shapes(module, x.shape[1:]))
+    variables["batch_stats"] = jax.tree.map(np.abs, variables["batch_stats"])
+    params, functional = jax.tree.map(torch.from_numpy, variables["params"]), torch.nn.functional
+    y = torch.from_numpy(x).permute(0, 3, 1, 2)
+    for number in range(3):
+        kernel, bias = params[f"Conv_{number}"]["kernel"], params[f"Conv_{number}"]["bias"]
+        y = functional.conv2d(y, kernel.permute(3, 2, 0, 1), bias, padding=1)
+        stats, norm = variables["batch_stats"][f"BatchNorm_{number}"], params[f"BatchNorm_{number}"]
+        mean, variance = (torch.from_numpy(stats[name]) for name in ("mean", "var"))
+        y = functional.relu(functional.batch_norm(y, mean, variance, norm["scale"], norm["bias"], eps=1e-5))
+        y = y if number == 1 else functional.max_pool2d(y, 2)
+    # PyTorch flattens channel by channel.
+    y = functional.adaptive_avg_pool2d(y, 7).permute(0, 2, 3, 1).reshape(2, -1)
+    for number in range(3):
+        y = y @ params[f"Dense_{number}"]["kernel"] + params[f"Dense_{number}"]["bias"]
+        y = functional.relu(y) if number < 2 else y
+    np.testing.assert_allclose(jax.jit(module.apply)(variables, x), y, rtol=1e-4, atol=1e-5)
+
+
+def test_vgg_adaptive_mean_overlaps_windows():
+    x = jnp.arange(5.0).reshape(1, 5, 1, 1)
+    np.testing.assert_allclose(vgg._adaptive_mean(x, 3)[0, :, 0, 0], [0.5, 2.0, 3.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "last"), [("vgg8_bn", 32, 4), ("vgg8_bn", 64, 4), ("vgg8_bn", 28, 7), ("vgg11_bn", 32, 2)]
+)
+def test_vgg_pools_while_enough_pixels_remain(name, size, last):
+    module = models.create(name, DataSpec((size, size, 3), 10))
+    _, state = jax.eval_shape(
+        lambda x: module.init_with_output(jax.random.key(0), x, capture_intermediates=True),
+        jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32),
+    )
+    *_, final = (state["intermediates"][conv] for conv in sorted(state["intermediates"]) if conv.startswith("Conv"))
+    assert final["__call__"][0].shape == (1, last, last, 512)
+
+
+def test_alexnet_has_relus_after_its_pools_alone():
+    """As in IDEAL's code. Two layers with their signs turned make the same product, unless a ReLU is between them."""
+    module, x = models.create("alexnet", MNIST), random(2, 28, 28, 1)
+    params = variables_like(variable_shapes(module, (28, 28, 1)))["params"]
+    params = {name: {**layer, "bias": np.zeros_like(layer["bias"])} for name, layer in params.items()}
+    apply, layers_in_order = jax.jit(module.apply), [*(f"Conv_{n}" for n in range(5)), "Dense_0", "Dense_1"]
+    scores, same = apply({"params": params}, x), []
+    for pair in itertools.pairwise(layers_in_order):
+        turned = {name: {**params[name], "kernel": -params[name]["kernel"]} for name in pair}
+        same.append(np.allclose(apply({"params": {**params, **turned}}, x), scores, rtol=1e-4, atol=1e-5))
+    assert same == [False, False, True, True, False, True]
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 1), (32, 32, 3)])
 def test_lenet_on_other_images(shape):
     spec = DataSpec(shape=shape, num_classes=4)
@@ -153,7 +329,14 @@ def test_lenet_pads_small_images_with_zeros():
 
 @pytest.mark.parametrize(
     ("name", "options", "fault"),
-    [("lenet6", None, "lenet6"), ("mlp", {"widht": 3}, "widht"), ("cnn", {"width": 3}, "width")],
+    [
+        ("lenet6", None, "lenet6"),
+        ("mlp", {"widht": 3}, "widht"),
+        ("cnn", {"width": 3}, "width"),
+        ("wrn_16_1", {"depth": 15}, "model.options.depth: 15"),
+        ("wrn_16_1", {"depth": 4}, "model.options.depth: 4"),
+        ("vit", {"heads": 5}, "model.options.dim: 192"),
+    ],
 )
 def test_create_refuses(name, options, fault):
     with pytest.raises(CakeError, match=fault) as caught:
