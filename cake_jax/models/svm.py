@@ -11,6 +11,7 @@ import optax
 from jax import Array
 
 from cake_jax import losses
+from cake_jax.models.layers import Dense
 
 
 class LinearSVM(nn.Module):
@@ -30,7 +31,7 @@ class LinearSVM(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Scores `[B, K]`, used as logits, of x `[B, *shape]`."""
-        return nn.Dense(self.num_classes, name="scores")(self.transform(x.reshape(x.shape[0], -1)))
+        return Dense(self.num_classes, name="scores")(self.transform(x.reshape(x.shape[0], -1)))
 
     def transform(self, x: Array) -> Array:
         """Features `[B, F]` of flat inputs x `[B, D]`: here x itself."""
