@@ -126,7 +126,7 @@ def resolve(config: ConfigDict) -> Settings:
     )
     check_synthesis(settings.synthesis, spec)
     for stage in ("teacher", "student"):
-        check_training(getattr(settings, stage), stage)
+        check_training(getattr(settings, stage), spec, stage)
         models.create(config[stage].model.name, spec, config[stage].model.options)
     run = config.run
     if not run.teacher and not config.teacher.from_run and (run.synthesis or run.evaluation):
@@ -165,12 +165,13 @@ def _training(validation_fraction: float) -> ConfigDict:
     section.momentum = 0.9
     section.weight_decay = 5e-4
     section.validation_fraction = validation_fraction
+    section.augment = ()  # names in cake_jax.augment.NAMES, in order: ("crop", "flip")
     return section
 
 
 def _train_settings(section: ConfigDict, **others: Any) -> TrainSettings:
-    names = [name for name in TrainSettings.__dataclass_fields__ if name in section]
-    return TrainSettings(**{name: section[name] for name in names}, **others)
+    fields = {name: section[name] for name in TrainSettings.__dataclass_fields__ if name in section}
+    return TrainSettings(**{**fields, "augment": tuple(section.augment)}, **others)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

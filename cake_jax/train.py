@@ -13,6 +13,7 @@ import optax
 from jax import Array, lax
 
 from cake_jax import losses, parallel, schedules
+from cake_jax.augment import augment, check as check_augmentation
 from cake_jax.evaluation import predict
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.types import CakeError, DataSpec, SampleBatch, first_line
@@ -57,6 +58,9 @@ class TrainSettings:
       validation_fraction: Share of the data held out, to choose settings by.
       loss: `(logits [B, K], labels) -> [B]`; labels are classes `[B]` for a teacher, logits `[B, K]` for a student. On
         classes a module with a method `class_loss`, such as a support vector machine, is trained by that instead.
+      augment: Names in `cake_jax.augment.NAMES`, in order, of what is done to each training image anew in every epoch.
+        A student's labels stay the teacher's logits of the image as it was: the student learns to answer alike for
+        both, which is right only where the teacher would.
     """
 
     epochs: int = 30
@@ -68,6 +72,7 @@ class TrainSettings:
     weight_decay: float = 5e-4
     validation_fraction: float = 0.1
     loss: Callable[[Array, Array], Array] = losses.cross_entropy
+    augment: tuple[str, ...] = ()
 
 
 # What a student is trained with by default: soft labels, a hundredth of the samples held out.
@@ -96,7 +101,7 @@ class EpochInfo(NamedTuple):
     Attributes:
       epoch: Number of epochs done.
       loss: Mean loss over the training steps, nats.
-      accuracy: Share of the training examples with the right argmax, while training.
+      accuracy: Share of the training examples, as augmented, with the right argmax, while training.
       validation_loss: On the held-out examples, after the epoch; None where there are none.
       validation_accuracy: Likewise.
     """
@@ -108,8 +113,8 @@ class EpochInfo(NamedTuple):
     validation_accuracy: float | None
 
 
-def check(settings: TrainSettings, stage: str) -> None:
-    """Refuses settings that cannot work; `stage` names them in the message.
+def check(settings: TrainSettings, spec: DataSpec, stage: str) -> None:
+    """Refuses settings that cannot work on inputs of `spec`; `stage` names them in the message.
 
     Raises:
       CakeError: With the field at fault and the mend.
@@ -130,6 +135,7 @@ def check(settings: TrainSettings, stage: str) -> None:
             raise CakeError(f"{stage}.temperature: {settings.loss.temperature} must be above 0")
         if not 0 <= settings.loss.hard_weight <= 1:
             raise CakeError(f"{stage}.hard_weight: {settings.loss.hard_weight} is not in [0, 1]")
+    check_augmentation(settings.augment, spec, f"{stage}.augment")
 
 
 def init(key: Array, module: nn.Module, spec: DataSpec, settings: TrainSettings) -> TrainState:
@@ -174,7 +180,7 @@ def epochs(
     uninterrupted run does.
 
     Args:
-      key: Of the split into training and validation examples, and of the order in each epoch.
+      key: Of the split into training and validation examples, of the order in each epoch, and of the augmentation.
       state: From `init`, or saved.
       module: The architecture.
       spec: The input domain.
@@ -189,6 +195,7 @@ def epochs(
       CakeError: The loss is not finite, or the data are fewer than the devices.
     """
     split_key, order_key = jax.random.split(key)
+    augment_key = jax.random.fold_in(key, 2)  # a third key, so that the first two are what they are without it
     order = np.asarray(jax.random.permutation(split_key, len(x)))
     num_validation = round(settings.validation_fraction * len(x))
     validation, training = order[:num_validation], order[num_validation:]
@@ -198,16 +205,20 @@ def epochs(
         raise CakeError(f"batch_size: {settings.batch_size} examples a step are fewer than the {devices} devices")
     steps_per_epoch = len(training) // batch_size
     steps_per_call = max(1, min(steps_per_epoch, _CALL_BYTES // (batch_size * x[0].nbytes)))
-    run = _device_function(module, settings, settings.epochs * steps_per_epoch)
+    run = _device_function(module, spec, settings, settings.epochs * steps_per_epoch)
     while int(state.epoch) < settings.epochs:
         rows = training[np.asarray(jax.random.permutation(jax.random.fold_in(order_key, state.epoch), len(training)))]
         rows = rows[: steps_per_epoch * batch_size].reshape(steps_per_epoch, devices, -1).swapaxes(0, 1)
         rows = rows[parallel.own_devices()]
+        draws = jax.random.split(jax.random.fold_in(augment_key, state.epoch), steps_per_epoch)
         params, model_state, opt_state, epoch = state
         figures = []
         for step in range(0, steps_per_epoch, steps_per_call):
             call = rows[:, step : step + steps_per_call]
-            (params, model_state, opt_state), figure = run((params, model_state, opt_state), x[call], labels[call])
+            draw = (draws[step : step + steps_per_call],) if settings.augment else ()
+            (params, model_state, opt_state), figure = run(
+                (params, model_state, opt_state), x[call], labels[call], *draw
+            )
             figures.append(figure)
         state = TrainState(params, model_state, opt_state, epoch + 1)
         loss, accuracy = (float(np.concatenate(part).mean()) for part in zip(*figures, strict=True))
@@ -246,8 +257,8 @@ def distill(
     Raises:
       CakeError: Settings or model do not fit, or the loss became NaN.
     """
-    check(settings, "student")
     spec = spec or DataSpec(samples.x.shape[1:], samples.logits.shape[-1])
+    check(settings, spec, "student")
     init_key, train_key = jax.random.split(key)
     start = init(init_key, model, spec, settings)
     *_, (state, _) = epochs(train_key, start, model, spec, samples.x, samples.logits, settings)
@@ -276,13 +287,18 @@ def _losses(
 
 
 @functools.lru_cache(maxsize=8)
-def _device_function(module: nn.Module, settings: TrainSettings, num_steps: int) -> Callable:
-    """`(state, x [D, n, b, *shape], labels [D, n, b, ...]) -> (state, (loss [n], accuracy [n]))`: n steps in a scan."""
+def _device_function(module: nn.Module, spec: DataSpec, settings: TrainSettings, num_steps: int) -> Callable:
+    """`(state, x [D, n, b, *shape], labels [D, n, b, ...]) -> (state, (loss [n], accuracy [n]))`: n steps in a scan.
+
+    With augmentation it takes the steps' keys `[n]` too.
+    """
     optimizer = _optimizer(settings, num_steps)
 
-    def train_step(state: tuple, batch: tuple[Array, Array]) -> tuple[tuple, tuple[Array, Array]]:
+    def train_step(state: tuple, batch: tuple[Array, ...]) -> tuple[tuple, tuple[Array, Array]]:
         params, model_state, opt_state = state
-        x, labels = batch
+        x, labels, *keys = batch
+        if keys:
+            x = augment(_example_keys(keys[0], len(x)), x, settings.augment, spec)
 
         def objective(params: Any) -> tuple[Array, tuple]:
             variables = {"params": params, **model_state}
@@ -299,10 +315,17 @@ def _device_function(module: nn.Module, settings: TrainSettings, num_steps: int)
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), model_state, opt_state), figures
 
-    def device(state: tuple, x: Array, labels: Array) -> tuple:
-        return lax.scan(train_step, state, (x, labels))
+    def device(state: tuple, *batches: Array) -> tuple:
+        return lax.scan(train_step, state, batches)
 
-    return parallel.map_all_devices(device, in_axes=(None, 0, 0), out_axes=None)
+    in_axes = (None, 0, 0, None) if settings.augment else (None, 0, 0)
+    return parallel.map_all_devices(device, in_axes=in_axes, out_axes=None)
+
+
+def _example_keys(key: Array, count: int) -> Array:
+    """Keys of this device's `count` examples by their place in the whole batch, so whatever the number of devices."""
+    places = lax.axis_index(parallel.AXIS) * count + jnp.arange(count)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
 
 
 def _validate(

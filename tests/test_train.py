@@ -171,7 +171,7 @@ def test_optimizers_follow_optax(module, points):
 )
 def test_what_cannot_work_is_refused_by_field(change, field):
     with pytest.raises(CakeError, match=rf"student\.{field}"):
-        train.check(dataclasses.replace(SETTINGS, **change), "student")
+        train.check(dataclasses.replace(SETTINGS, **change), SPEC, "student")
 
 
 def test_nan_and_too_few_examples_are_refused(module, points):
