@@ -31,7 +31,10 @@ def default() -> ConfigDict:
 
     config.dataset = ConfigDict()
     config.dataset.name = "digits"  # a name in cake_jax.data.NAMES
-    config.dataset.data_dir = ""  # folder of prepared TFDS data sets; empty for TFDS's own default
+    config.dataset.data_dir = (
+        ""  # folder of prepared TFDS data sets (empty for TFDS's own default) or of images; npz: file
+    )
+    config.dataset.image_size = 0  # side that images of `folder` are scaled to; 0 where all are of one size
     config.dataset.max_train_examples = 0  # 0 for all
 
     config.teacher = _training(validation_fraction=0.1)
@@ -102,13 +105,19 @@ class Settings(NamedTuple):
     student: TrainSettings
 
 
-def resolve(config: ConfigDict) -> Settings:
+def resolve(config: ConfigDict, spec: DataSpec | None = None) -> Settings:
     """Checks a config and turns it into typed arguments.
+
+    Args:
+      config: As `default` makes it.
+      spec: Of a user's own data, where a teacher has it already; None measures them. Others' is known by name.
 
     Raises:
       CakeError: A value that cannot work, named by its field.
     """
-    spec = data.spec_of(config.dataset.name)
+    section = config.dataset
+    if spec is None or section.name in data.SPECS:
+        spec = data.spec_of(section.name, data_dir=section.data_dir, image_size=section.image_size)
     method = methods.get(config.method)
     fields = {
         name: config.synthesis[name]

@@ -32,7 +32,8 @@ def describe(config: ConfigDict) -> str:
     """
     settings = resolve(config)
     lines = [f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}, method {config.method}"]
-    size = data.train_size(config.dataset.name, config.dataset.max_train_examples)
+    dataset = config.dataset
+    size = data.train_size(dataset.name, dataset.max_train_examples, data_dir=dataset.data_dir)
     if config.teacher.from_run:
         lines.append(f"teacher    from {config.teacher.from_run}")
     elif config.run.teacher:

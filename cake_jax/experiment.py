@@ -93,10 +93,11 @@ def run(
     Raises:
       CakeError: The config cannot work, `workdir` holds another run, or something in it is damaged.
     """
-    settings = resolve(config)
     workdir = Path(workdir)
+    settings = resolve(config, _known_spec(config, workdir, overwrite))
     finished = (workdir / RESULTS).exists() and not overwrite
-    if not finished and ((config.run.teacher and not config.teacher.from_run) or config.run.evaluation):
+    trains_teacher = config.run.teacher and not config.teacher.from_run and not _has_teacher(workdir, overwrite)
+    if not finished and (trains_teacher or config.run.evaluation):
         data.check(config.dataset.name, data_dir=config.dataset.data_dir)
     if parallel.is_first():
         _claim(workdir, config, overwrite)
@@ -122,7 +123,7 @@ def run(
         return json.loads((workdir / RESULTS).read_text())
 
     # Evaluation on real data: the first look at the test set
-    dataset = _load_data(config) if config.run.evaluation else None
+    dataset = _load_data(config, settings.spec) if config.run.evaluation else None
     figures = _evaluation(dataset, teacher, student) if dataset else {}
 
     # Results and report
@@ -159,9 +160,37 @@ def _claim(workdir: Path, config: ConfigDict, overwrite: bool) -> None:
     write_atomically(path, json.dumps(wanted, indent=1).encode())
 
 
-def _load_data(config: ConfigDict) -> data.Dataset:
+def _has_teacher(workdir: Path, overwrite: bool) -> bool:
+    """Whether the run has a teacher that it will keep."""
+    return checkpoint.has_model(workdir / "teacher") and not overwrite
+
+
+def _known_spec(config: ConfigDict, workdir: Path, overwrite: bool) -> DataSpec | None:
+    """The specification that the run's teacher carries, if there is one: a user's own data may have gone since."""
+    if _has_teacher(workdir, overwrite):
+        folder = workdir / "teacher"
+    elif config.teacher.from_run:
+        folder = _teacher_folder(config)
+    else:
+        return None
+    return DataSpec.from_dict(checkpoint.model_info(folder)["spec"])
+
+
+def _teacher_folder(config: ConfigDict) -> Path:
+    """Where the teacher of an earlier run is: in the folder itself, or in its `teacher`."""
+    source = Path(config.teacher.from_run)
+    return source if checkpoint.has_model(source) else source / "teacher"
+
+
+def _load_data(config: ConfigDict, spec: DataSpec) -> data.Dataset:
     section = config.dataset
-    return data.load(section.name, data_dir=section.data_dir, max_train_examples=section.max_train_examples)
+    return data.load(
+        section.name,
+        data_dir=section.data_dir,
+        image_size=section.image_size,
+        max_train_examples=section.max_train_examples,
+        spec=spec,
+    )
 
 
 def _teacher_stage(
@@ -171,8 +200,7 @@ def _teacher_stage(
     if checkpoint.has_model(folder):
         return checkpoint.load_model(folder)
     if config.teacher.from_run:
-        source = Path(config.teacher.from_run)
-        source = source if checkpoint.has_model(source) else source / "teacher"
+        source = _teacher_folder(config)
         teacher, about = checkpoint.load_model(source), checkpoint.model_info(source)["model"]
         if teacher.spec != settings.spec:
             raise CakeError(f"teacher.from_run: the teacher in {source} is of other data than {config.dataset.name}")
@@ -180,7 +208,7 @@ def _teacher_stage(
         return teacher
     if not config.run.teacher:
         return None
-    dataset = _load_data(config)
+    dataset = _load_data(config, settings.spec)
     module = models.create(model.name, settings.spec, model.options)
     teacher = _fit(
         "teacher", key, module, settings.spec, dataset.train_x, dataset.train_y, settings.teacher, folder, log

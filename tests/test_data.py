@@ -27,10 +27,25 @@ TOYS = [
     ("checkerboard_4", 2, 0.94, 1),
 ]
 NAMES = [name for name, *_ in TOYS]
-# Shape of the images, and the published mean and deviation of the pixels in [0, 1].
+# Shape of the images, classes, and the published mean and deviation of the pixels in [0, 1].
 IMAGE_SETS = {
-    "mnist": ((28, 28, 1), [0.1307], [0.3081]),
-    "cifar10": ((32, 32, 3), [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+    "mnist": ((28, 28, 1), 10, [0.1307], [0.3081]),
+    "fashion_mnist": ((28, 28, 1), 10, [0.2860], [0.3530]),
+    "cifar10": ((32, 32, 3), 10, [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
+    "cifar100": ((32, 32, 3), 100, [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]),
+    "svhn_cropped": ((32, 32, 3), 10, [0.4377, 0.4438, 0.4728], [0.1980, 0.2010, 0.1970]),
+}
+# Number of training examples, as published.
+TRAIN_SIZES = {
+    "digits": 1437,
+    "mnist": 60_000,
+    "mnist32": 60_000,
+    "fashion_mnist": 60_000,
+    "cifar10": 50_000,
+    "cifar2": 10_000,
+    "cifar100": 50_000,
+    "svhn_cropped": 73_257,
+    **dict.fromkeys(NAMES, 10_000),
 }
 
 
@@ -145,39 +160,49 @@ def test_unknown_name(function):
         function("no_such_set")
 
 
-@pytest.mark.parametrize("name", data.NAMES)
+@pytest.mark.parametrize("name", data.SPECS)
 def test_spec_is_known_without_data(name, without_tensorflow):
     spec = data.spec_of(name)
     assert spec.is_image == (name not in NAMES)
     assert len(spec.class_names) in (0, spec.num_classes)
-    assert data.train_size(name) == {"digits": 1437, "mnist": 60_000, "cifar10": 50_000}.get(name, 10_000)
+    assert len(set(spec.class_names)) == len(spec.class_names)
+    if name in TRAIN_SIZES:
+        assert data.train_size(name) == TRAIN_SIZES[name]
+
+
+def test_the_set_of_names():
+    own = {"folder", "npz"}
+    folders = {"tiny_imagenet", "imagenet12"}
+    assert set(data.NAMES) == set(TRAIN_SIZES) | folders | own
+    assert set(data.SPECS) == set(data.NAMES) - own
+    assert data.spec_of("cifar100").class_names == tuple(sorted(data.spec_of("cifar100").class_names))
 
 
 @pytest.mark.parametrize("function", [data.load, data.check])
-@pytest.mark.parametrize("name", IMAGE_SETS)
+@pytest.mark.parametrize("name", [*IMAGE_SETS, "mnist32", "cifar2"])
 def test_image_set_that_is_not_there(function, name, tmp_path, without_tensorflow):
     started = time.perf_counter()
     with pytest.raises(CakeError) as caught:
         function(name, data_dir=str(tmp_path))
     assert time.perf_counter() - started < 10
-    for part in ("dataset.data_dir", name, str(tmp_path)):
+    for part in ("dataset.data_dir", {"mnist32": "mnist", "cifar2": "cifar10"}.get(name, name), str(tmp_path)):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not any(tmp_path.iterdir())
 
 
 def make_images(name):
-    """1,003 training and 7 test images of one set, all different, and their labels."""
-    shape, rng = IMAGE_SETS[name][0], np.random.default_rng(3)
+    """1,003 (where the pages of decoding matter) or 43 training and 7 test images, all different, and their labels."""
+    (shape, classes, *_), rng = IMAGE_SETS[name], np.random.default_rng(3)
     return {
-        split: (rng.integers(0, 256, (count, *shape), dtype=np.uint8), rng.integers(0, 10, count))
-        for split, count in (("train", 1003), ("test", 7))
+        split: (rng.integers(0, 256, (count, *shape), dtype=np.uint8), rng.integers(0, classes, count))
+        for split, count in (("train", 1003 if name in ("mnist", "cifar10") else 43), ("test", 7))
     }
 
 
 def prepare(set_name, data_dir):
     """Lets TFDS prepare `make_images` in array_record format, as it prepares the real set, but without TensorFlow."""
-    shape = IMAGE_SETS[set_name][0]
+    shape, classes = IMAGE_SETS[set_name][:2]
 
     def png(pixels):
         buffer = io.BytesIO()
@@ -190,7 +215,8 @@ def prepare(set_name, data_dir):
         VERSION = tfds.builder_cls(set_name).VERSION
 
         def _info(self):
-            features = {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(num_classes=10)}
+            label = tfds.features.ClassLabel(num_classes=classes)
+            features = {"image": tfds.features.Image(shape=shape), "label": label}
             return tfds.core.DatasetInfo(
                 builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
             )
@@ -213,6 +239,8 @@ def prepared(tmp_path_factory):
         for name in IMAGE_SETS:
             prepare(name, folder)
             patch.setitem(data.tfds.TRAIN_SIZES, name, len(make_images(name)["train"][1]))
+        patch.setitem(data.tfds.TRAIN_SIZES, "mnist32", data.tfds.TRAIN_SIZES["mnist"])
+        patch.setitem(data.tfds.TRAIN_SIZES, "cifar2", int((make_images("cifar10")["train"][1] < 2).sum()))
         yield folder
 
 
@@ -227,7 +255,8 @@ def cache(tmp_path, monkeypatch):
 def test_prepared_image_set(name, prepared, without_tensorflow, cache):
     data.check(name, data_dir=str(prepared))
     images = data.load(name, data_dir=str(prepared))
-    shape, mean, std = IMAGE_SETS[name]
+    shape, classes, mean, std = IMAGE_SETS[name]
+    assert images.spec.num_classes == classes
     assert images.spec == data.spec_of(name)
     assert images.spec.shape == shape
     assert [part.dtype for part in images[1:]] == [np.float32, np.int32, np.float32, np.int32]
@@ -236,6 +265,61 @@ def test_prepared_image_set(name, prepared, without_tensorflow, cache):
         np.testing.assert_array_equal(y, labels)
         np.testing.assert_array_equal(np.rint(images.spec.denormalize(x) * 255), pixels)
         np.testing.assert_allclose(x, (pixels / 255 - mean) / std, rtol=1e-5, atol=1e-5)
+
+
+def test_mnist_padded_to_32(prepared, without_tensorflow, cache):
+    padded, plain = (data.load(name, data_dir=str(prepared)) for name in ("mnist32", "mnist"))
+    assert padded.train_x.shape == (1003, 32, 32, 1)
+    for x, y in ((padded.train_x, plain.train_x), (padded.test_x, plain.test_x)):
+        pixels, expected = padded.spec.denormalize(x), plain.spec.denormalize(y)
+        np.testing.assert_allclose(pixels[:, 2:30, 2:30], expected, atol=1e-6)
+        pixels[:, 2:30, 2:30] = 0
+        np.testing.assert_allclose(pixels, 0, atol=1e-6)
+    np.testing.assert_array_equal(padded.train_y, plain.train_y)
+    # A padded pixel is 0 with probability 1 - (28 / 32)^2.
+    share, (mean,), (std,) = (28 / 32) ** 2, plain.spec.mean, plain.spec.std
+    assert padded.spec.mean[0] == pytest.approx(share * mean, abs=1e-4)
+    assert padded.spec.std[0] == pytest.approx(np.sqrt(share * (std**2 + mean**2) - (share * mean) ** 2), abs=1e-4)
+
+
+@pytest.mark.parametrize("count", [0, 30])
+def test_cifar10_cut_to_its_first_two_classes(count, prepared, without_tensorflow, cache):
+    two = data.load("cifar2", data_dir=str(prepared), max_train_examples=count)
+    whole = data.load("cifar10", data_dir=str(prepared))
+    assert two.spec.class_names == ("airplane", "automobile")
+    assert len(two.train_x) == data.train_size("cifar2", count)
+    labels = dict(zip(rows(whole.train_x), whole.train_y, strict=True))
+    assert [labels[row] for row in rows(two.train_x)] == two.train_y.tolist()
+    np.testing.assert_array_equal(two.test_x, whole.test_x[whole.test_y < 2])
+    np.testing.assert_array_equal(two.test_y, whole.test_y[whole.test_y < 2])
+    if not count:
+        np.testing.assert_array_equal(two.train_x, whole.train_x[whole.train_y < 2])
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "text", "other arrays", "fewer"])
+def test_a_damaged_cache_is_decoded_again(damage, prepared, without_tensorflow, cache, decoded):
+    whole = data.load("fashion_mnist", data_dir=str(prepared))
+    for path in (cache / "cake_jax" / "data").glob("*.npz"):
+        content = bytearray(path.read_bytes())
+        if damage == "cut":
+            path.write_bytes(content[: len(content) // 2])
+        elif damage == "flipped":
+            content[len(content) // 3] ^= 0xFF
+            path.write_bytes(content)
+        elif damage == "empty":
+            path.write_bytes(b"")
+        elif damage == "text":
+            path.write_text("no arrays")
+        elif damage == "other arrays":
+            np.savez(path, x=np.zeros(3))
+        else:
+            np.savez(path, images=np.zeros((3, 28, 28, 1), np.uint8), labels=np.zeros(3, int))
+    decoded.clear()
+    assert_equal(data.load("fashion_mnist", data_dir=str(prepared)), whole)
+    assert len(decoded) == 50
+    decoded.clear()
+    assert_equal(data.load("fashion_mnist", data_dir=str(prepared)), whole)
+    assert not decoded  # it is whole again
 
 
 @pytest.mark.parametrize("few_first", [True, False])

@@ -17,16 +17,20 @@ SPECS = {
         class_names=tuple("0123456789"),
     )
 }
-TRAIN_SIZES = {"digits": 1437}
 
 
-def load(name: str, data_dir: str, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+def load(name: str, data_dir: str, image_size: int, train_rows: np.ndarray) -> tuple[Examples, Examples]:
     """Rows of the 1,437 training images, and 360 test images, of a fixed stratified split; no `data_dir` is used."""
     images, labels = load_digits(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(
         images.reshape(-1, 8, 8, 1), labels, test_size=360, stratify=labels, random_state=0
     )
     return (train_x[train_rows], train_y[train_rows]), (test_x, test_y)
+
+
+def train_size(name: str, data_dir: str) -> int:
+    """Number of training images."""
+    return 1437
 
 
 def check(name: str, data_dir: str) -> None:

@@ -54,15 +54,19 @@ _MAKERS: dict[str, tuple[int, Callable[[int, int], Examples]]] = {
     "checkerboard_4": (2, _checkerboard(4)),
 }
 SPECS = {name: DataSpec(shape=(2,), num_classes=classes) for name, (classes, _) in _MAKERS.items()}
-TRAIN_SIZES = dict.fromkeys(SPECS, NUM_TRAIN)
 
 
-def load(name: str, data_dir: str, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+def load(name: str, data_dir: str, image_size: int, train_rows: np.ndarray) -> tuple[Examples, Examples]:
     """Makes a toy set and takes rows of its training points; `data_dir` is not used. See `cake_jax.data.load`."""
     make = _MAKERS[name][1]
     (train_x, train_y), (test_x, test_y) = make(NUM_TRAIN, 0), make(NUM_TEST, 1)
     mean, std = train_x.mean(axis=0), train_x.std(axis=0)
     return ((train_x[train_rows] - mean) / std, train_y[train_rows]), ((test_x - mean) / std, test_y)
+
+
+def train_size(name: str, data_dir: str) -> int:
+    """Number of training points."""
+    return NUM_TRAIN
 
 
 def check(name: str, data_dir: str) -> None:
