@@ -87,6 +87,37 @@ def with_variant(config: ConfigDict, variant: str, variants: Mapping[str, Mappin
     return config
 
 
+def reference(
+    *, cls: float, contr: float, tv: float, learning_rate: float = 0.5, augment: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The fields of a `:reference` variant: what the CAKE reference runs on images, but for its networks.
+
+    Args:
+      cls: Weight of the cross entropy; the reference has 1e3 for all images.
+      contr: Weight of the contrastive loss; 1e1 for CIFAR and SVHN, 1e-3 for MNIST and Fashion-MNIST.
+      tv: Weight of the total variation; 1e5 and 1e7.
+      learning_rate: Of teacher and student; 0.1 for Fashion-MNIST.
+      augment: Of the teacher's training images.
+
+    Returns:
+      A variant for `with_variant`.
+    """
+    training = {"epochs": 30, "batch_size": 256, "learning_rate": learning_rate}
+    return {
+        **{f"{stage}.{name}": value for stage in ("teacher", "student") for name, value in training.items()},
+        "teacher.augment": augment,
+        "student.temperature": 1.0,
+        "synthesis.start": "normal",
+        "synthesis.decay_magnitude": 4.0,
+        "synthesis.num_batches": 500,
+        "synthesis.num_steps": 256,
+        "synthesis.precision": "bf16",
+        "synthesis.weights.cls": cls,
+        "synthesis.weights.contr": contr,
+        "synthesis.weights.tv": tv,
+    }
+
+
 class Settings(NamedTuple):
     """A config as typed arguments.
 

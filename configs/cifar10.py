@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import default, with_variant
+from cake_jax.config import default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial.
@@ -21,15 +21,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_steps": 8,
     },
     # What the CAKE reference runs: its weights and its counts, though not its residual networks.
-    "reference": {
-        "teacher.epochs": 30,
-        "student.epochs": 30,
-        "teacher.learning_rate": 0.5,
-        "student.learning_rate": 0.5,
-        "synthesis.num_batches": 500,
-        "synthesis.num_steps": 256,
-        "synthesis.precision": "bf16",
-    },
+    "reference": reference(cls=1e3, contr=1e1, tv=1e5, augment=("crop", "flip", "randaugment")),
 }
 
 

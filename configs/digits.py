@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import default, with_variant
+from cake_jax.config import default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # Ends within a minute on 2 cores.
@@ -31,20 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.weights.contr": 20.0,
     },
     # What the CAKE reference runs on the nearest of its data sets, MNIST.
-    "reference": {
-        "teacher.epochs": 30,
-        "teacher.batch_size": 256,
-        "teacher.learning_rate": 0.5,
-        "student.epochs": 30,
-        "student.batch_size": 256,
-        "student.learning_rate": 0.5,
-        "synthesis.num_batches": 500,
-        "synthesis.num_steps": 256,
-        "synthesis.precision": "bf16",
-        "synthesis.weights.cls": 1e3,
-        "synthesis.weights.contr": 1e-3,
-        "synthesis.weights.tv": 1e7,
-    },
+    "reference": reference(cls=1e3, contr=1e-3, tv=1e7),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import default, with_variant
+from cake_jax.config import default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial.
@@ -24,22 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     # 10,000 samples, to compare methods by what a sample is worth.
     "few": {"synthesis.num_batches": 20, "student.epochs": 30},
     # What the CAKE reference runs with this pair of networks.
-    "reference": {
-        "teacher.epochs": 30,
-        "teacher.learning_rate": 0.5,
-        "student.epochs": 30,
-        "student.learning_rate": 0.5,
-        "student.batch_size": 256,
-        "student.temperature": 1.0,
-        "synthesis.start": "normal",
-        "synthesis.decay_magnitude": 4.0,
-        "synthesis.num_batches": 500,
-        "synthesis.num_steps": 256,
-        "synthesis.precision": "bf16",
-        "synthesis.weights.cls": 1e3,
-        "synthesis.weights.contr": 1e-3,
-        "synthesis.weights.tv": 1e7,
-    },
+    "reference": reference(cls=1e3, contr=1e-3, tv=1e7),
 }
 
 

@@ -1,0 +1,42 @@
+"""CIFAR-100: ResNet-34 teaches ResNet-18. For an accelerator; `:smoke` takes the plain convolutional network instead.
+
+python scripts/run.py --config=configs/cifar100.py --config.dataset.data_dir=<prepared TFDS folder>
+
+Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cake_jax.config import default, reference, with_variant
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # A short trial.
+    "smoke": {
+        "teacher.model.name": "cnn",
+        "student.model.name": "cnn",
+        "dataset.max_train_examples": 2000,
+        "teacher.epochs": 1,
+        "student.epochs": 1,
+        "synthesis.num_batches": 1,
+        "synthesis.num_steps": 8,
+    },
+    # What the CAKE reference runs; it trains teachers with AutoAugment's policy for CIFAR-10.
+    "reference": reference(cls=1e3, contr=1e1, tv=1e5, augment=("crop", "flip", "autoaugment_cifar10")),
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant: none, or a name in `VARIANTS`."""
+    config = default()
+    config.dataset.name = "cifar100"
+    config.teacher.model.name = "resnet34"
+    config.teacher.augment = ("crop", "flip")
+    config.student.model.name = "resnet18"
+    config.synthesis.num_batches = 100
+    config.synthesis.num_steps = 64
+    config.synthesis.weights.cls = 1e3
+    config.synthesis.weights.contr = 1e1
+    config.synthesis.weights.tv = 1e5
+    return with_variant(config, variant, VARIANTS)

@@ -1,0 +1,40 @@
+"""CIFAR-10 cut to its first two classes, airplanes and automobiles: the plain convolutional network teaches itself.
+
+python scripts/run.py --config=configs/cifar2.py --config.dataset.data_dir=<prepared TFDS folder>
+
+Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cake_jax.config import default, reference, with_variant
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # A short trial.
+    "smoke": {
+        "dataset.max_train_examples": 2000,
+        "teacher.epochs": 1,
+        "student.epochs": 1,
+        "synthesis.num_batches": 1,
+        "synthesis.num_steps": 8,
+    },
+    # What the CAKE reference runs on CIFAR-10: its weights and its counts, though not its residual networks.
+    "reference": reference(cls=1e3, contr=1e1, tv=1e5, augment=("crop", "flip", "randaugment")),
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant: none, or a name in `VARIANTS`."""
+    config = default()
+    config.dataset.name = "cifar2"
+    config.teacher.model.name = "cnn"
+    config.student.model.name = "cnn"
+    config.synthesis.num_groups = 2
+    config.synthesis.num_batches = 20
+    config.synthesis.num_steps = 64
+    config.synthesis.weights.cls = 1e3
+    config.synthesis.weights.contr = 1e1
+    config.synthesis.weights.tv = 1e5
+    return with_variant(config, variant, VARIANTS)

@@ -1,0 +1,45 @@
+"""Fashion-MNIST: LeNet-5 teaches LeNet-5-half, with the settings that were chosen for MNIST.
+
+python scripts/run.py --config=configs/fmnist.py --config.dataset.data_dir=<prepared TFDS folder>
+
+Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cake_jax.config import default, reference, with_variant
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # A short trial.
+    "smoke": {
+        "dataset.max_train_examples": 5000,
+        "teacher.epochs": 2,
+        "student.epochs": 2,
+        "synthesis.num_batches": 2,
+        "synthesis.num_steps": 16,
+    },
+    # What the CAKE reference runs with this pair of networks; it trains teachers with RandAugment.
+    "reference": reference(cls=1e3, contr=1e-3, tv=1e7, learning_rate=0.1, augment=("crop", "flip", "randaugment")),
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant: none, or a name in `VARIANTS`."""
+    config = default()
+    config.dataset.name = "fashion_mnist"
+    config.teacher.model.name = "lenet5"
+    config.teacher.epochs = 12
+    config.student.model.name = "lenet5_half"
+    config.student.epochs = 20
+    config.student.batch_size = 128
+    config.student.temperature = 20.0  # as good as matching the logits
+    config.synthesis.num_batches = 200
+    config.synthesis.num_steps = 64
+    config.synthesis.decay_magnitude = 1.3
+    config.synthesis.start = "smooth"
+    config.synthesis.weights.cls = 500.0
+    config.synthesis.weights.contr = 20.0
+    config.synthesis.weights.tv = 1e6
+    return with_variant(config, variant, VARIANTS)

@@ -1,0 +1,46 @@
+"""Twelve classes of ImageNet at 64 x 64: ResNet-18 teaches itself.
+
+python scripts/run.py --config=configs/imagenet12.py --config.dataset.data_dir=<folder that holds imagenet12/>
+
+`imagenet12/` holds `train/` and `val/`, each with a folder for each of twelve classes; images of any size are scaled
+and cut to 64 x 64. For an accelerator; `:smoke` takes the plain convolutional network instead.
+
+Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cake_jax.config import default, reference, with_variant
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # A short trial.
+    "smoke": {
+        "teacher.model.name": "cnn",
+        "student.model.name": "cnn",
+        "dataset.max_train_examples": 500,
+        "teacher.epochs": 1,
+        "student.epochs": 1,
+        "synthesis.num_batches": 1,
+        "synthesis.batch_size": 100,
+        "synthesis.num_steps": 4,
+    },
+    # The CAKE reference's settings for CIFAR.
+    "reference": reference(cls=1e3, contr=1e1, tv=1e5, augment=("crop", "flip")),
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant: none, or a name in `VARIANTS`."""
+    config = default()
+    config.dataset.name = "imagenet12"
+    config.teacher.model.name = "resnet18"
+    config.teacher.augment = ("crop", "flip")
+    config.student.model.name = "resnet18"
+    config.synthesis.num_batches = 50
+    config.synthesis.num_steps = 64
+    config.synthesis.weights.cls = 1e3
+    config.synthesis.weights.contr = 1e1
+    config.synthesis.weights.tv = 1e5
+    return with_variant(config, variant, VARIANTS)

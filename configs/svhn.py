@@ -1,0 +1,40 @@
+"""SVHN, the cropped house numbers, with the plain convolutional network as teacher and as student.
+
+python scripts/run.py --config=configs/svhn.py --config.dataset.data_dir=<prepared TFDS folder>
+
+Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cake_jax.config import default, reference, with_variant
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # A short trial.
+    "smoke": {
+        "dataset.max_train_examples": 2000,
+        "teacher.epochs": 1,
+        "student.epochs": 1,
+        "synthesis.num_batches": 1,
+        "synthesis.num_steps": 8,
+    },
+    # What the CAKE reference runs, though not its residual networks; it trains teachers with AutoAugment.
+    "reference": reference(cls=1e3, contr=1e1, tv=1e5, augment=("crop", "autoaugment_svhn")),
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant: none, or a name in `VARIANTS`."""
+    config = default()
+    config.dataset.name = "svhn_cropped"
+    config.teacher.model.name = "cnn"
+    config.teacher.augment = ("crop",)
+    config.student.model.name = "cnn"
+    config.synthesis.num_batches = 20
+    config.synthesis.num_steps = 64
+    config.synthesis.weights.cls = 1e3
+    config.synthesis.weights.contr = 1e1
+    config.synthesis.weights.tv = 1e5
+    return with_variant(config, variant, VARIANTS)

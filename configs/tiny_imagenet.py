@@ -1,0 +1,47 @@
+"""Tiny-ImageNet, 200 classes of 64 x 64: ResNet-34 teaches ResNet-18.
+
+python scripts/run.py --config=configs/tiny_imagenet.py --config.dataset.data_dir=<folder that holds tiny_imagenet/>
+
+`tiny_imagenet/` holds `train/` and `val/` as they come unpacked, or with a folder for each class. For an accelerator;
+`:smoke` takes the plain convolutional network instead. The training images are 4.9 GB in memory, and more for a moment
+while they are read.
+
+Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cake_jax.config import default, reference, with_variant
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # A short trial.
+    "smoke": {
+        "teacher.model.name": "cnn",
+        "student.model.name": "cnn",
+        "dataset.max_train_examples": 500,
+        "teacher.epochs": 1,
+        "student.epochs": 1,
+        "synthesis.num_batches": 1,
+        "synthesis.batch_size": 100,
+        "synthesis.num_steps": 4,
+    },
+    # The CAKE reference's settings for CIFAR.
+    "reference": reference(cls=1e3, contr=1e1, tv=1e5, augment=("crop", "flip")),
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant: none, or a name in `VARIANTS`."""
+    config = default()
+    config.dataset.name = "tiny_imagenet"
+    config.teacher.model.name = "resnet34"
+    config.teacher.augment = ("crop", "flip")
+    config.student.model.name = "resnet18"
+    config.synthesis.num_batches = 100
+    config.synthesis.num_steps = 64
+    config.synthesis.weights.cls = 1e3
+    config.synthesis.weights.contr = 1e1
+    config.synthesis.weights.tv = 1e5
+    return with_variant(config, variant, VARIANTS)
