@@ -31,9 +31,8 @@ def default() -> ConfigDict:
 
     config.dataset = ConfigDict()
     config.dataset.name = "digits"  # a name in cake_jax.data.NAMES
-    config.dataset.data_dir = (
-        ""  # folder of prepared TFDS data sets (empty for TFDS's own default) or of images; npz: file
-    )
+    # Folder of prepared TFDS data sets, empty for TFDS's own default; or of images; or, of `npz`, the file.
+    config.dataset.data_dir = ""
     config.dataset.image_size = 0  # side that images of `folder` are scaled to; 0 where all are of one size
     config.dataset.max_train_examples = 0  # 0 for all
 

@@ -48,6 +48,38 @@ def test_the_reference_counts_are_the_reference_s():
     assert config_lib.resolve(module.get_config("reference")).synthesis.gradient_queries == 64_000_000
 
 
+def test_the_reference_s_weights_and_augmentation_are_those_of_its_data():
+    found = {}
+    for path in FILES:
+        if path.stem not in ("default", "two_moons"):
+            config = module_of(path).get_config("reference")
+            weights, training = config.synthesis.weights, config_lib.resolve(config).teacher
+            assert (weights.cls, config.synthesis.num_batches, training.epochs) == (1e3, 500, 30)
+            found[path.stem] = (weights.contr, weights.tv, training.learning_rate, training.augment[-1:])
+    grey, colour = (1e-3, 1e7), (1e1, 1e5)
+    assert found == {
+        "digits": (*grey, 0.5, ()),
+        "mnist": (*grey, 0.5, ()),
+        "fmnist": (*grey, 0.1, ("randaugment",)),
+        "cifar2": (*colour, 0.5, ("randaugment",)),
+        "cifar10": (*colour, 0.5, ("randaugment",)),
+        "cifar100": (*colour, 0.5, ("autoaugment_cifar10",)),
+        "svhn": (*colour, 0.5, ("autoaugment_svhn",)),
+        "tiny_imagenet": (*colour, 0.5, ("flip",)),
+        "imagenet12": (*colour, 0.5, ("flip",)),
+    }
+
+
+def test_augmentation_of_each_stage_comes_from_its_own_field():
+    config = config_lib.default()
+    config.student.augment = ("crop", "cutout")
+    settings = config_lib.resolve(config)
+    assert (settings.teacher.augment, settings.student.augment) == ((), ("crop", "cutout"))
+    config.teacher.augment = ("no",)
+    with pytest.raises(CakeError, match=r"teacher\.augment: 'no'"):
+        config_lib.resolve(config)
+
+
 def test_the_first_difference_is_named_by_its_field():
     one = config_lib.default().to_dict()
     other = config_lib.default().to_dict()
