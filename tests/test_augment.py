@@ -18,7 +18,7 @@ SPEC = DataSpec((8, 12, 3), 4, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3), 0.0, 1.0)
 KEYS = jax.random.split(jax.random.key(3), 400)
 
 
-def picture(channels=3, height=20, width=24, seed=0):
+def picture(channels=3, height=40, width=48, seed=0):
     """A mildly noisy 8-bit image without pure black or white, so that stretching and levelling have something to do."""
     y, x = np.indices((height, width))
     waves = [np.sin(x / (3 + c) + seed) + np.cos(y / (4 + c)) for c in range(channels)]
@@ -71,7 +71,7 @@ def test_a_crop_is_a_slice_of_the_padded_image_and_every_slice_comes():
 def test_a_cutout_zeroes_one_square_and_nothing_else():
     x = np.asarray(images()) + 10  # no zero of its own
     cut = run(("cutout",), x)
-    full = 0
+    full, at_the_top, at_the_bottom = 0, set(), set()
     for image, result in zip(x, cut, strict=True):
         gone = (result == 0).all(axis=-1)
         rows, columns = np.flatnonzero(gone.any(axis=1)), np.flatnonzero(gone.any(axis=0))
@@ -83,9 +83,15 @@ def test_a_cutout_zeroes_one_square_and_nothing_else():
         assert 2 <= len(columns) <= 4
         for indices, size in ((rows, 8), (columns, 12)):
             assert len(indices) == 4 or indices[0] == 0 or indices[-1] == size - 1
+        if rows[0] == 0:
+            at_the_top.add(len(rows))
+        if rows[-1] == 7:
+            at_the_bottom.add(len(rows))
         full += gone.sum() == 16
         np.testing.assert_array_equal(result[~gone], image[~gone])
     assert full > 100
+    assert at_the_top == {2, 3, 4}  # the two rows above the centre's, the centre's, and one below
+    assert at_the_bottom == {3, 4}
 
 
 def test_a_known_place_by_hand():
@@ -118,8 +124,8 @@ def test_level_zero_changes_nothing_and_any_level_stays_in_bounds(name, channels
 AGAINST_PILLOW = {
     "shear_x": (0.5, lambda i: i.transform(i.size, Image.Transform.AFFINE, (1, 0.15, 0, 0, 1, 0))),
     "shear_y": (-1.0, lambda i: i.transform(i.size, Image.Transform.AFFINE, (1, 0, 0, -0.3, 1, 0))),
-    "translate_x": (1.0, lambda i: i.transform(i.size, Image.Transform.AFFINE, (1, 0, 10, 0, 1, 0))),
-    "translate_y": (-0.5, lambda i: i.transform(i.size, Image.Transform.AFFINE, (1, 0, 0, 0, 1, -4))),
+    "translate_x": (1.0, lambda i: i.transform(i.size, Image.Transform.AFFINE, (1, 0, 21, 0, 1, 0))),
+    "translate_y": (-0.5, lambda i: i.transform(i.size, Image.Transform.AFFINE, (1, 0, 0, 0, 1, -9))),
     "rotate": (0.7, lambda i: i.rotate(21)),
     "brightness": (-0.5, lambda i: ImageEnhance.Brightness(i).enhance(0.55)),
     "color": (0.8, lambda i: ImageEnhance.Color(i).enhance(1.72)),
@@ -149,7 +155,7 @@ def test_an_operation_is_that_of_pillow(name, channels):
 
 def test_an_image_of_one_value_survives_every_operation():
     for name in operations.OPERATIONS:
-        result = perform(jnp.full((20, 24, 3), 0.4), operations.OPERATIONS.index(name), 0.5)
+        result = perform(jnp.full((40, 48, 3), 0.4), operations.OPERATIONS.index(name), 0.5)
         assert np.isfinite(np.asarray(result)).all(), name
         if name in ("autocontrast", "equalize"):
             np.testing.assert_allclose(result, 0.4, atol=1e-6)
