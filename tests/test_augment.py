@@ -148,8 +148,9 @@ def test_an_operation_is_that_of_pillow(name, channels):
     operation = operations.OPERATIONS.index(name)
     ours = 255 * np.asarray(perform(jnp.asarray(pixels / np.float32(255)), operation, level))
     assert np.abs(expected - pixels).max() > 2 or (name == "color" and channels == 1)
-    # Pillow rounds to 8 bits, before it blends too. A point on the border of two pixels may fall to either.
-    differs = np.abs(ours - expected) > 1.6
+    # Pillow rounds to 8 bits what is blended or stretched. A point on the border of two pixels may fall to either.
+    rounds = name in ("brightness", "color", "contrast", "sharpness", "autocontrast")
+    differs = np.abs(ours - expected) > (1.6 if rounds else 0.01)
     assert differs.mean() <= (0.01 if name in ("rotate", "shear_x", "shear_y") else 0)
 
 
