@@ -214,10 +214,10 @@ def epochs(
         params, model_state, opt_state, epoch = state
         figures = []
         for step in range(0, steps_per_epoch, steps_per_call):
-            call = rows[:, step : step + steps_per_call]
-            draw = (draws[step : step + steps_per_call],) if settings.augment else ()
+            steps = slice(step, step + steps_per_call)
+            call = rows[:, steps]
             (params, model_state, opt_state), figure = run(
-                (params, model_state, opt_state), x[call], labels[call], *draw
+                (params, model_state, opt_state), x[call], labels[call], draws[steps]
             )
             figures.append(figure)
         state = TrainState(params, model_state, opt_state, epoch + 1)
@@ -288,17 +288,17 @@ def _losses(
 
 @functools.lru_cache(maxsize=8)
 def _device_function(module: nn.Module, spec: DataSpec, settings: TrainSettings, num_steps: int) -> Callable:
-    """`(state, x [D, n, b, *shape], labels [D, n, b, ...]) -> (state, (loss [n], accuracy [n]))`: n steps in a scan.
+    """n steps in a scan, keys `[n]` for augmentation.
 
-    With augmentation it takes the steps' keys `[n]` too.
+    `(state, x [D, n, b, *shape], labels [D, n, b, ...], keys [n]) -> (state, (loss [n], accuracy [n]))`
     """
     optimizer = _optimizer(settings, num_steps)
 
-    def train_step(state: tuple, batch: tuple[Array, ...]) -> tuple[tuple, tuple[Array, Array]]:
+    def train_step(state: tuple, batch: tuple[Array, Array, Array]) -> tuple[tuple, tuple[Array, Array]]:
         params, model_state, opt_state = state
-        x, labels, *keys = batch
-        if keys:
-            x = augment(_example_keys(keys[0], len(x)), x, settings.augment, spec)
+        x, labels, key = batch
+        if settings.augment:
+            x = augment(_example_keys(key, len(x)), x, settings.augment, spec)
 
         def objective(params: Any) -> tuple[Array, tuple]:
             variables = {"params": params, **model_state}
@@ -315,11 +315,10 @@ def _device_function(module: nn.Module, spec: DataSpec, settings: TrainSettings,
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), model_state, opt_state), figures
 
-    def device(state: tuple, *batches: Array) -> tuple:
-        return lax.scan(train_step, state, batches)
+    def device(state: tuple, x: Array, labels: Array, keys: Array) -> tuple:
+        return lax.scan(train_step, state, (x, labels, keys))
 
-    in_axes = (None, 0, 0, None) if settings.augment else (None, 0, 0)
-    return parallel.map_all_devices(device, in_axes=in_axes, out_axes=None)
+    return parallel.map_all_devices(device, in_axes=(None, 0, 0, None), out_axes=None)
 
 
 def _example_keys(key: Array, count: int) -> Array:
