@@ -175,7 +175,9 @@ def profile(name: str) -> dict[str, Any]:
     programs = "".join(path.read_text() for path in folder.glob("*after_optimizations.txt"))
     # What the loop over steps, inside the loop over chunks, holds.
     places = dict(
-        re.findall(r'%(\S+) = .*op_name="[^"]*?/while/body/closed_call/while/body/closed_call/([^"]+)"', programs)
+        re.findall(
+            r'%((?!while)\S+) = .*op_name="[^"]*?/while/body/closed_call/while/body/closed_call/([^"]+)"', programs
+        )
     )
     with jax.profiler.trace(str(folder)):
         synthesis.minibatch(jax.random.key(0), teacher, settings, 0)
