@@ -173,7 +173,7 @@ def profile(name: str) -> dict[str, Any]:
     synthesis.minibatch(jax.random.key(0), teacher, settings, 0)
     folder = Path(_OUT.value + ".programs")
     programs = "".join(path.read_text() for path in folder.glob("*after_optimizations.txt"))
-    # What the loop over steps, inside the loop over chunks, holds.
+    # What the loop over steps, inside the loop over chunks, holds; but for loops in it, whose content is counted.
     places = dict(
         re.findall(
             r'%((?!while)\S+) = .*op_name="[^"]*?/while/body/closed_call/while/body/closed_call/([^"]+)"', programs
