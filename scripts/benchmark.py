@@ -222,7 +222,10 @@ def _teacher(name: str, spec: DataSpec, options: dict[str, Any]) -> teachers.Tea
 
 
 def _bare_gradient(teacher: teachers.Teacher, sets: int, precision: str, num_steps: int) -> Callable[[], Any]:
-    """`num_steps` teacher gradients of a mini-batch, `sets` sets at once: a step with nothing around the network."""
+    """`num_steps` teacher gradients of a mini-batch, `sets` sets at once: a step with nothing around the network.
+
+    Samples step as vectors, as in the synthesis.
+    """
     index, _ = parallel.deal(_BATCH_SIZE.value // _NUM_GROUPS.value, sets)
     x = np.asarray(jax.random.normal(jax.random.key(2), (*index.shape, _NUM_GROUPS.value, *teacher.spec.shape)))
     dtype = PRECISIONS[precision]
@@ -230,11 +233,11 @@ def _bare_gradient(teacher: teachers.Teacher, sets: int, precision: str, num_ste
     def device(teacher: teachers.Teacher, x: Array) -> Array:
         teacher = jax.tree.map(lambda leaf: leaf.astype(dtype), teacher)
 
-        def chunk(x: Array) -> Array:
-            gradient = jax.grad(lambda x: energy_lib.set_logits(teacher, x).sum())
-            return lax.scan(lambda x, _: (x + 1e-6 * gradient(x), None), x, None, length=num_steps)[0]
+        def chunk(flat: Array) -> Array:
+            gradient = jax.grad(lambda flat: energy_lib.set_logits(teacher, flat.reshape(x.shape[1:])).sum())
+            return lax.scan(lambda flat, _: (flat + 1e-6 * gradient(flat), None), flat, None, length=num_steps)[0]
 
-        return lax.map(chunk, x)
+        return lax.map(chunk, x.reshape(*x.shape[:3], -1))
 
     run = parallel.map_devices(device, in_axes=(None, 0))
     return lambda: run(teacher, x)
