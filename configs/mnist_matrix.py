@@ -26,8 +26,9 @@ MODELS: dict[str, dict[str, Any]] = {
 
 def get_config(variant: str = "cnn-cnn") -> ConfigDict:
     """The config of a cell: two names in `MODELS` with a hyphen between; with `-smoke` behind them a short trial."""
-    teacher, student, *smoke = [*variant.split("-"), ""][: max(2, variant.count("-") + 1)]
-    if not {teacher, student} <= set(MODELS) or smoke not in ([], ["smoke"]):
+    teacher, _, rest = variant.partition("-")
+    student, _, trial = rest.partition("-")
+    if not {teacher, student} <= set(MODELS) or trial not in ("", "smoke"):
         raise CakeError(f"config: no variant '{variant}'; it is <teacher>-<student>, each of {', '.join(MODELS)}")
     config = default()
     config.dataset.name = "mnist"
@@ -46,7 +47,7 @@ def get_config(variant: str = "cnn-cnn") -> ConfigDict:
     config.synthesis.weights.cls = 500.0
     config.synthesis.weights.contr = 20.0
     config.synthesis.weights.tv = 1e6
-    if smoke:
+    if trial:
         config.dataset.max_train_examples = 2000
         config.teacher.epochs = config.student.epochs = 1
         config.synthesis.num_batches = 1

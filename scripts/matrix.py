@@ -3,8 +3,8 @@
     python scripts/matrix.py --config=configs/mnist_matrix.py --out=results/mnist_matrix.json --figure=matrix.png
 
 A config's variant `<teacher>-<student>` is a cell. All cells of a row share the teacher and the samples of its first,
-in which the teacher teaches its own architecture. Every cell stands in `<workdir>/<teacher>-<student>` and is resumed or
-reused like any run.
+in which the teacher teaches its own architecture. Every cell stands in `<workdir>/<teacher>-<student>` and is resumed
+or reused like any run.
 """
 
 import json

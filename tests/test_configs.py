@@ -1,6 +1,7 @@
 """Every config file: its variants resolve, its docstring says what to type, and its smoke variant runs."""
 
 import importlib.util
+import itertools
 import re
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from cake_jax import CakeError, config as config_lib, experiment
 
-FILES = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+CONFIGS = Path(__file__).parents[1] / "configs"
+FILES = sorted(path for path in CONFIGS.glob("*.py") if path.stem != "mnist_matrix")
 
 
 def module_of(path):
@@ -33,6 +35,20 @@ def test_all_variants_resolve(path):
             config.synthesis.no_such_field = 1
     with pytest.raises(CakeError, match="no variant 'nope'"):
         module.get_config("nope")
+
+
+def test_every_cell_of_the_matrix_resolves():
+    module = module_of(CONFIGS / "mnist_matrix.py")
+    for teacher, student in itertools.product(module.MODELS, repeat=2):
+        config = module.get_config(f"{teacher}-{student}")
+        assert (config.teacher.model.name, config.student.model.name) == (teacher, student)
+        assert (
+            config_lib.resolve(config).student.epochs
+            > config_lib.resolve(module.get_config(f"{teacher}-{student}-smoke")).student.epochs
+        )
+    for variant in ("", "cnn", "cnn-nope", "cnn-mlp-few"):
+        with pytest.raises(CakeError, match=f"no variant '{variant}'"):
+            module.get_config(variant)
 
 
 @pytest.mark.parametrize("name", ["digits", "two_moons"])
