@@ -1,5 +1,6 @@
 """Several processes of one run on one machine: started together, and ended together when one of them fails."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -36,6 +37,10 @@ def launch(argv: Sequence[str], count: int) -> int:
                 processes.append(subprocess.Popen([*shared, f"--process_id={number}"], stdout=out, stderr=err))
                 os.sched_setaffinity(processes[-1].pid, cores[number % len(cores) :: count])
             failed = _first_failure(processes)
+            if failed and failed[1] > 0:  # the first process may be saying the same just now
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    processes[0].wait(_GRACE_SECONDS)
+            told = (processes[0].poll() or 0) > 0
         finally:
             _end(processes)
         if failed is None:
@@ -49,7 +54,7 @@ def launch(argv: Sequence[str], count: int) -> int:
             file=sys.stderr,
         )
         return 1
-    if number and said:
+    if said and not told:
         print(said[0], end="", file=sys.stderr)
     return code
 
