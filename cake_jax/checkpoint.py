@@ -15,7 +15,8 @@ from orbax.checkpoint import v1 as ocp
 
 from cake_jax import models, parallel
 from cake_jax.files import write_atomically
-from cake_jax.teachers import Teacher, from_linen
+from cake_jax.teachers import LinenApply, Teacher
+from cake_jax.teachers.teacher import checked
 from cake_jax.types import CakeError, DataSpec, first_line
 
 _MODEL = "model.json"
@@ -77,7 +78,7 @@ def load_model(folder: Path) -> Teacher:
         raise
     except Exception as error:
         raise CakeError(f"{folder / _VARIABLES}: damaged, train the model anew: {first_line(error)}") from error
-    return from_linen(module, variables, spec)
+    return checked(Teacher(variables, LinenApply(module), spec), values=False)
 
 
 def save_state(folder: Path, step: int, state: Any) -> None:

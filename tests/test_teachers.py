@@ -153,6 +153,53 @@ def test_module_that_does_not_fit(spec):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_logits_that_are_not_finite(value):
+    module = Counted()
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 3)))
+    variables["params"]["Dense_0"]["bias"] = jnp.array([0.0, value])
+    with pytest.raises(CakeError, match="not finite"):
+        from_linen(module, variables, SPEC)
+    with pytest.raises(CakeError, match="not finite"):
+        from_function(lambda x: x[:, :2] + value, SPEC)
+    with pytest.raises(CakeError, match="not finite"):
+        from_function(lambda x: jnp.log(x[:, :2]), SPEC)
+
+
+def test_a_function_that_fails_when_it_runs():
+    def fail(x):
+        raise ValueError("not today")
+
+    def function(x):
+        return jax.pure_callback(fail, jax.ShapeDtypeStruct((len(x), 2), jnp.float32), x)
+
+    with pytest.raises(CakeError, match="fails on 2 inputs") as caught:
+        from_function(function, SPEC)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_teacher_without_values_is_asked_for_none(x):
+    """Abstract variables, and under `jit`, where a value is not known yet."""
+    module, asked = Counted(), []
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 3)))
+    assert from_linen(module, shapes, SPEC).num_params == 8
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 3)))
+
+    def counted(x):
+        jax.debug.callback(lambda: asked.append(1))
+        return x[:, :2]
+
+    np.testing.assert_allclose(
+        jax.jit(lambda variables, x: from_linen(module, variables, SPEC)(x))(variables, x),
+        from_linen(module, variables, SPEC)(x),
+        rtol=1e-5,
+    )
+    jax.jit(lambda x: from_function(counted, SPEC) and x)(x)
+    jax.grad(lambda weight: from_function(lambda x: weight * x[:, :2], SPEC)(x).sum())(1.0)
+    jax.effects_barrier()
+    assert not asked
+
+
 @pytest.mark.parametrize(
     ("variables", "count"),
     [

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,9 +46,13 @@ class Teacher:
 
 @dataclasses.dataclass(frozen=True)
 class LinenApply:
-    """Evaluation-mode `apply` of a Linen module; equal for equal modules, which bound methods are not."""
+    """Evaluation-mode `apply` of a Linen module; equal for equal modules, which bound methods are not.
 
-    module: nn.Module
+    Attributes:
+      module: A `flax.linen.Module`, or what has its `apply`, as `models.NNXModule`.
+    """
+
+    module: Any
 
     def __call__(self, variables: Any, x: Array) -> Any:
         """Logits `[B, K]` of x `[B, *shape]`."""
@@ -67,7 +70,7 @@ class FunctionApply:
         return self.function(x)
 
 
-def from_linen(module: nn.Module, variables: Any, spec: DataSpec) -> Teacher:
+def from_linen(module: Any, variables: Any, spec: DataSpec) -> Teacher:
     """A teacher from a Flax Linen module whose `__call__(x)` is in evaluation mode.
 
     Args:
@@ -79,9 +82,9 @@ def from_linen(module: nn.Module, variables: Any, spec: DataSpec) -> Teacher:
       The teacher.
 
     Raises:
-      CakeError: The module does not fit `spec`.
+      CakeError: The module does not fit `spec`, or its logits are not finite.
     """
-    return _checked(Teacher(variables, LinenApply(module), spec))
+    return checked(Teacher(variables, LinenApply(module), spec))
 
 
 def from_function(function: Callable[[Array], Array], spec: DataSpec) -> Teacher:
@@ -95,9 +98,9 @@ def from_function(function: Callable[[Array], Array], spec: DataSpec) -> Teacher
       The teacher.
 
     Raises:
-      CakeError: The function does not fit `spec`.
+      CakeError: The function does not fit `spec`, or its logits are not finite.
     """
-    return _checked(Teacher((), FunctionApply(function), spec))
+    return checked(Teacher((), FunctionApply(function), spec))
 
 
 def as_teacher(teacher: "Teacher | Callable[[Array], Array]", spec: DataSpec) -> Teacher:
@@ -105,10 +108,20 @@ def as_teacher(teacher: "Teacher | Callable[[Array], Array]", spec: DataSpec) ->
     return teacher if isinstance(teacher, Teacher) else from_function(teacher, spec)
 
 
-def _checked(teacher: Teacher) -> Teacher:
+def checked(teacher: Teacher, *, values: bool = True) -> Teacher:
+    """`teacher`, if it fits its specification.
+
+    Args:
+      teacher: The teacher.
+      values: Whether it is asked for the logits of two N(0, I) inputs too, which must be finite: one compilation of its
+        forward pass. It is not asked where its variables are abstract or traced.
+
+    Raises:
+      CakeError: It does not take inputs of `spec.shape`, does not return K logits for each, or not finite ones.
+    """
     spec = teacher.spec
     try:
-        logits = jax.eval_shape(teacher, jax.ShapeDtypeStruct((2, *spec.shape), jnp.float32))
+        logits = jax.eval_shape(_ask, teacher, jax.ShapeDtypeStruct((2, *spec.shape), jnp.float32))
     except Exception as error:
         raise CakeError(
             f"teacher: does not take 2 inputs of shape {spec.shape} at once: {first_line(error)}"
@@ -116,4 +129,25 @@ def _checked(teacher: Teacher) -> Teacher:
     shape = getattr(logits, "shape", type(logits).__name__)
     if shape != (2, spec.num_classes):
         raise CakeError(f"teacher: returns {shape} for 2 inputs, not the logits (2, {spec.num_classes})")
+    if values and all(_is_concrete(leaf) for leaf in (*jax.tree.leaves(teacher.variables), jnp.zeros(()))):
+        x = np.random.default_rng(0).normal(size=(2, *spec.shape)).astype(np.float32)
+        try:
+            logits = _forward(teacher, x)
+            finite = not _is_concrete(logits) or bool(np.isfinite(np.asarray(logits, np.float32)).all())
+        except Exception as error:
+            raise CakeError(f"teacher: fails on 2 inputs of shape {spec.shape}: {first_line(error)}") from error
+        if not finite:
+            raise CakeError("teacher: its logits of N(0, I) inputs are not finite; look for NaN among its weights")
     return teacher
+
+
+def _ask(teacher: Teacher, x: Array) -> Array:
+    return teacher(x)
+
+
+_forward = jax.jit(_ask)
+
+
+def _is_concrete(leaf: Any) -> bool:
+    """Whether it has a value now; under `jit` not even a new array has."""
+    return not isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct)

@@ -1,0 +1,282 @@
+"""Weights by PyTorch's names, without PyTorch: the names themselves, both ways through a file, and what is refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from cake_jax import CakeError, models
+from cake_jax.export import to_safetensors
+from cake_jax.teachers import LinenApply, Teacher, from_function, from_torch_weights, to_torch_tensors
+from cake_jax.types import DataSpec
+
+SPEC = DataSpec((8, 8, 3), 4)
+RESNET = {"blocks": (1, 1), "features": (4, 6)}
+VIT = {"patch": 4, "dim": 6, "depth": 1, "heads": 2, "mlp_dim": 10}
+
+MODELS = [
+    ("resnet18", RESNET),
+    ("resnet50", {**RESNET, "imagenet_stem": True}),
+    ("vgg8_bn", {"layers": (1, 2), "features": (4, 6)}),
+    ("vit", VIT),
+    ("mlp", {"width": 5}),
+    ("ideal_lenet", {"features": (2, 3)}),
+    ("svm_rbf", {}),
+]
+
+
+def make(name, options, seed=0):
+    """A model with random variables, variances above 0."""
+    module, rng = models.create(name, SPEC, options), np.random.default_rng(seed)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *SPEC.shape), np.float32))
+    values = jax.tree.map(lambda leaf: rng.uniform(0.1, 0.5, size=leaf.shape).astype(leaf.dtype), shapes)
+    return Teacher(values, LinenApply(module), SPEC)
+
+
+def shapes_of(model, naming=None):
+    return {name: tensor.shape for name, tensor in to_torch_tensors(model, naming)[1].items()}
+
+
+def batch_norm(name, width):
+    return {f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")}
+
+
+def layer_norm(name, width):
+    return {f"{name}.{part}": (width,) for part in ("weight", "bias")}
+
+
+def test_names_of_a_resnet():
+    assert shapes_of(make("resnet18", RESNET)) == {
+        "conv1.weight": (4, 3, 3, 3),
+        **batch_norm("bn1", 4),
+        "layer1.0.conv1.weight": (4, 4, 3, 3),
+        **batch_norm("layer1.0.bn1", 4),
+        "layer1.0.conv2.weight": (4, 4, 3, 3),
+        **batch_norm("layer1.0.bn2", 4),
+        "layer2.0.conv1.weight": (6, 4, 3, 3),
+        **batch_norm("layer2.0.bn1", 6),
+        "layer2.0.conv2.weight": (6, 6, 3, 3),
+        **batch_norm("layer2.0.bn2", 6),
+        "layer2.0.downsample.0.weight": (6, 4, 1, 1),
+        **batch_norm("layer2.0.downsample.1", 6),
+        "fc.weight": (4, 6),
+        "fc.bias": (4,),
+    }
+
+
+def test_names_of_bottlenecks():
+    shapes = shapes_of(make("resnet50", {"blocks": (2,), "features": (4,)}))
+    assert {name: shape for name, shape in shapes.items() if ".conv" in name or "downsample.0" in name} == {
+        "layer1.0.conv1.weight": (4, 4, 1, 1),
+        "layer1.0.conv2.weight": (4, 4, 3, 3),
+        "layer1.0.conv3.weight": (16, 4, 1, 1),
+        "layer1.0.downsample.0.weight": (16, 4, 1, 1),
+        "layer1.1.conv1.weight": (4, 16, 1, 1),
+        "layer1.1.conv2.weight": (4, 4, 3, 3),
+        "layer1.1.conv3.weight": (16, 4, 1, 1),
+    }
+
+
+def test_names_of_a_vgg():
+    model = make("vgg11_bn", {"features": (2, 2, 3, 3, 4), "large_head": True})
+    convolutions = {0: (2, 3), 4: (2, 2), 8: (3, 2), 11: (3, 3), 15: (3, 3), 18: (3, 3), 22: (4, 3), 25: (4, 4)}
+    features = {}
+    for place, channels in convolutions.items():
+        features[f"features.{place}.weight"] = (*channels, 3, 3)
+        features[f"features.{place}.bias"] = channels[:1]
+        features |= batch_norm(f"features.{place + 1}", channels[0])
+    head = {"0.weight": (4096, 196), "0.bias": (4096,), "3.weight": (4096, 4096), "3.bias": (4096,)}
+    head |= {"6.weight": (4, 4096), "6.bias": (4,)}
+    assert shapes_of(model) == {**features, **{f"classifier.{name}": shape for name, shape in head.items()}}
+    head = {"pre_logits.fc1.weight": (4096, 4, 7, 7), "pre_logits.fc1.bias": (4096,)}
+    head |= {"pre_logits.fc2.weight": (4096, 4096, 1, 1), "pre_logits.fc2.bias": (4096,)}
+    head |= {"head.fc.weight": (4, 4096), "head.fc.bias": (4,)}
+    assert shapes_of(model, "timm") == {**features, **head}
+
+
+def test_names_of_a_vit():
+    model = make("vit", VIT)
+    assert shapes_of(model) == {
+        "cls_token": (1, 1, 6),
+        "pos_embed": (1, 5, 6),
+        "patch_embed.proj.weight": (6, 3, 4, 4),
+        "patch_embed.proj.bias": (6,),
+        **layer_norm("blocks.0.norm1", 6),
+        "blocks.0.attn.qkv.weight": (18, 6),
+        "blocks.0.attn.qkv.bias": (18,),
+        "blocks.0.attn.proj.weight": (6, 6),
+        "blocks.0.attn.proj.bias": (6,),
+        **layer_norm("blocks.0.norm2", 6),
+        "blocks.0.mlp.fc1.weight": (10, 6),
+        "blocks.0.mlp.fc1.bias": (10,),
+        "blocks.0.mlp.fc2.weight": (6, 10),
+        "blocks.0.mlp.fc2.bias": (6,),
+        **layer_norm("norm", 6),
+        "head.weight": (4, 6),
+        "head.bias": (4,),
+    }
+    layer = "encoder.layers.encoder_layer_0"
+    assert shapes_of(model, "torchvision") == {
+        "class_token": (1, 1, 6),
+        "encoder.pos_embedding": (1, 5, 6),
+        "conv_proj.weight": (6, 3, 4, 4),
+        "conv_proj.bias": (6,),
+        **layer_norm(f"{layer}.ln_1", 6),
+        f"{layer}.self_attention.in_proj_weight": (18, 6),
+        f"{layer}.self_attention.in_proj_bias": (18,),
+        f"{layer}.self_attention.out_proj.weight": (6, 6),
+        f"{layer}.self_attention.out_proj.bias": (6,),
+        **layer_norm(f"{layer}.ln_2", 6),
+        f"{layer}.mlp.0.weight": (10, 6),
+        f"{layer}.mlp.0.bias": (10,),
+        f"{layer}.mlp.3.weight": (6, 10),
+        f"{layer}.mlp.3.bias": (6,),
+        **layer_norm("encoder.ln", 6),
+        "heads.head.weight": (4, 6),
+        "heads.head.bias": (4,),
+    }
+
+
+def test_layouts():
+    """One number of each kind of kernel, where PyTorch keeps it."""
+    resnet = make("resnet18", RESNET)
+    tensors, params = to_torch_tensors(resnet)[1], resnet.variables["params"]
+    assert tensors["conv1.weight"][3, 2, 1, 0] == params["Conv_0"]["kernel"][1, 0, 2, 3]
+    assert tensors["fc.weight"][3, 5] == params["Dense_0"]["kernel"][5, 3]
+    vit = make("vit", VIT)
+    kernel = vit.variables["params"]["Dense_0"]["kernel"]  # row, column, channel of a patch of 4 x 4 x 3
+    assert to_torch_tensors(vit)[1]["patch_embed.proj.weight"][5, 2, 3, 1] == kernel[3 * 12 + 1 * 3 + 2, 5]
+    vgg = make("vgg11_bn", {"features": (2, 2, 3, 3, 4), "large_head": True})
+    kernel = vgg.variables["params"]["Dense_0"]["kernel"]  # row, column, channel of 7 x 7 x 4
+    assert to_torch_tensors(vgg)[1]["classifier.0.weight"][9, 3 * 49 + 5 * 7 + 6] == kernel[5 * 28 + 6 * 4 + 3, 9]
+
+
+@pytest.mark.parametrize(("name", "options"), MODELS, ids=[name for name, _ in MODELS])
+def test_round_trip(name, options, tmp_path):
+    model, other = make(name, options), make(name, options, seed=1)
+    namings = {
+        "resnet": ("torchvision", "flax"),
+        "vgg": ("torchvision", "flax"),
+        "vit": ("timm", "torchvision", "flax"),
+    }
+    default, *others = next((found for kind, found in namings.items() if name.startswith(kind)), ("flax",))
+    for naming in (None, *others):
+        path = tmp_path / f"{naming}.safetensors"
+        assert to_safetensors(model, path, naming=naming) == (naming or default)
+        loaded = from_torch_weights(path, name, SPEC, options)
+        assert loaded.apply_fn == model.apply_fn
+        assert jax.tree.structure(loaded.variables) == jax.tree.structure(model.variables)
+        jax.tree.map(np.testing.assert_array_equal, loaded.variables, model.variables)
+        changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), loaded.variables, other.variables)
+        assert all(jax.tree.leaves(changed))
+
+
+def test_a_file_says_how_it_is_named(tmp_path):
+    to_safetensors(make("mlp", {}), tmp_path / "mlp.safetensors")
+    content = (tmp_path / "mlp.safetensors").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    assert header["__metadata__"] == {"format": "pt", "naming": "flax"}
+    assert header["params.Dense_0.kernel"]["shape"] == [192, 20]
+
+
+@pytest.fixture
+def tensors():
+    tensors = dict(to_torch_tensors(make("resnet18", RESNET))[1])
+    return {**tensors, "bn1.num_batches_tracked": np.asarray(7)}
+
+
+def missing(tensors):
+    del tensors["layer2.0.bn1.running_var"]
+
+
+def unexpected(tensors):
+    tensors["layer3.0.conv1.weight"] = np.zeros((2, 3), np.float32)
+
+
+def misshaped(tensors):
+    tensors["conv1.weight"] = np.zeros((4, 3, 7, 7), np.float32)
+
+
+def other_classes(tensors):
+    tensors["fc.weight"] = np.zeros((1000, 6), np.float32)
+
+
+def not_finite(tensors):
+    tensors["conv1.weight"] = np.full((4, 3, 3, 3), np.nan, np.float32)
+
+
+def no_tensor(tensors):
+    tensors["fc.bias"] = "a string"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (missing, r"layer2\.0\.bn1\.running_var is missing"),
+        (unexpected, r"layer3\.0\.conv1\.weight \(2, 3\) is in no resnet18"),
+        (misshaped, r"conv1\.weight has shape \(4, 3, 7, 7\), .* \(4, 3, 3, 3\)"),
+        (other_classes, r"fc\.weight has shape \(1000, 6\), .* \(4, 6\)"),
+        (not_finite, "not finite"),
+        (no_tensor, r"fc\.bias is no tensor"),
+    ],
+)
+def test_weights_that_do_not_fit(tensors, change, message):
+    from_torch_weights(tensors, "resnet18", SPEC, RESNET)
+    change(tensors)
+    with pytest.raises(CakeError, match=message) as caught:
+        from_torch_weights(tensors, "resnet18", SPEC, RESNET)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("weights", [{}, {"state_dict": {}}], ids=str)
+def test_no_weights(weights):
+    with pytest.raises(CakeError, match="state_dict"):
+        from_torch_weights(weights, "resnet18", SPEC, RESNET)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "header", "length", "pickle", "folder"])
+def test_a_damaged_file(damage, tensors, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(tensors, path)
+    content = path.read_bytes()
+    broken = {
+        "empty": b"",
+        "truncated": content[: len(content) // 2],
+        "header": content[:8] + b"x" * 100 + content[108:],
+        "length": (2**62).to_bytes(8, "little") + content[8:],
+        "pickle": b"\x80\x04cos\nsystem\n(S'true'\ntR.",
+    }
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
+    elif damage in broken:
+        path.write_bytes(broken[damage])
+    with pytest.raises(CakeError, match=r"weights\.safetensors") as caught:
+        from_torch_weights(path, "resnet18", SPEC, RESNET)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_pytorch_file_without_pytorch(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    (tmp_path / "weights.pt").write_bytes(b"anything")
+    with pytest.raises(CakeError, match="pip install torch"):
+        from_torch_weights(tmp_path / "weights.pt", "resnet18", SPEC, RESNET)
+    with pytest.raises(CakeError, match=r"no\.pt: no such file"):
+        from_torch_weights(tmp_path / "no.pt", "resnet18", SPEC, RESNET)
+
+
+def test_what_has_no_such_names(tmp_path):
+    with pytest.raises(CakeError, match="no naming 'timm'"):
+        to_torch_tensors(make("mlp", {}), "timm")
+    with pytest.raises(CakeError, match="no weights"):
+        to_torch_tensors(from_function(lambda x: x[:, 0, 0, :1] * np.ones(4), SPEC))
+    with pytest.raises(CakeError, match=r"ends in \.safetensors"):
+        to_safetensors(make("mlp", {}), tmp_path / "mlp.pt")
+    assert not list(tmp_path.iterdir())
+
+
+def test_loaded_files_are_plain(tmp_path):
+    to_safetensors(make("resnet18", RESNET), tmp_path / "student.safetensors")
+    assert {tensor.dtype for tensor in load_file(tmp_path / "student.safetensors").values()} == {np.dtype(np.float32)}
