@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -10,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax import Array, lax
 
 from cake_jax import losses, parallel, schedules
 from cake_jax.augment import augment, check as check_augmentation
 from cake_jax.evaluation import predict
+from cake_jax.models.nnx_module import NNXModule, split
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.types import CakeError, DataSpec, SampleBatch, first_line
 
@@ -78,6 +81,8 @@ class TrainSettings:
 # What a student is trained with by default: soft labels, a hundredth of the samples held out.
 DISTILLATION = TrainSettings(loss=DistillationLoss(), validation_fraction=0.01)
 
+Module = nn.Module | NNXModule
+
 
 class TrainState(NamedTuple):
     """State of the training between two epochs; a pytree of arrays.
@@ -138,14 +143,17 @@ def check(settings: TrainSettings, spec: DataSpec, stage: str) -> None:
     check_augmentation(settings.augment, spec, f"{stage}.augment")
 
 
-def init(key: Array, module: nn.Module, spec: DataSpec, settings: TrainSettings) -> TrainState:
-    """A freshly initialised training state.
+def init(
+    key: Array, module: Module, spec: DataSpec, settings: TrainSettings, variables: dict[str, Any] | None = None
+) -> TrainState:
+    """A training state before the first epoch.
 
     Args:
       key: Of the weights.
-      module: Called as `module(x, train=...)`.
+      module: Called as `module(x, train=...)`, or as `module(x)` if it takes no `train`.
       spec: The input domain.
       settings: Their optimizer decides the shape of `opt_state`.
+      variables: What to start from; by default the module is freshly initialised.
 
     Returns:
       The state before the first epoch.
@@ -153,12 +161,18 @@ def init(key: Array, module: nn.Module, spec: DataSpec, settings: TrainSettings)
     Raises:
       CakeError: The module does not take inputs of `spec.shape`.
     """
+    x = jnp.zeros((1, *spec.shape))
     try:
-        variables = jax.jit(module.init)(key, jnp.zeros((1, *spec.shape)))
+        if isinstance(module, nn.Module) and variables is None:
+            variables = jax.jit(module.init)(key, x)
+        else:
+            jax.eval_shape(module.apply, variables, x)
     except Exception as error:
         raise CakeError(
             f"model: {type(module).__name__} does not take inputs of shape {spec.shape}: {first_line(error)}"
         ) from error
+    if not variables or "params" not in variables:
+        raise CakeError(f"model: {type(module).__name__} has no parameters to train")
     model_state, params = dict(variables), variables["params"]
     del model_state["params"]
     opt_state = _optimizer(settings, num_steps=1).init(params)
@@ -168,7 +182,7 @@ def init(key: Array, module: nn.Module, spec: DataSpec, settings: TrainSettings)
 def epochs(
     key: Array,
     state: TrainState,
-    module: nn.Module,
+    module: Module,
     spec: DataSpec,
     x: np.ndarray,
     labels: np.ndarray,
@@ -229,14 +243,14 @@ def epochs(
         yield state, EpochInfo(int(state.epoch), loss, accuracy, *held_out)
 
 
-def as_model(module: nn.Module, state: TrainState, spec: DataSpec) -> Teacher:
+def as_model(module: Module, state: TrainState, spec: DataSpec) -> Teacher:
     """The trained model of a state, in evaluation mode; `init` has checked that it fits `spec`."""
     return Teacher({"params": state.params, **state.model_state}, LinenApply(module), spec)
 
 
 def distill(
     key: Array,
-    model: nn.Module,
+    model: nn.Module | nnx.Module,
     samples: SampleBatch,
     settings: TrainSettings = DISTILLATION,
     *,
@@ -246,7 +260,9 @@ def distill(
 
     Args:
       key: A `jax.random.key`.
-      model: The student's architecture.
+      model: The student's architecture: a Flax Linen module, which starts from new weights, or a Flax NNX module, which
+        starts from those that it has and stays as it is; `student.apply_fn.module.merge(student.variables)` is the
+        trained NNX module.
       samples: N samples with the teacher's logits.
       settings: How it is trained; `loss` takes the teacher's logits, as `DistillationLoss` does.
       spec: The input domain, which the student carries; by default what the samples tell of it, in normalised units.
@@ -260,9 +276,10 @@ def distill(
     spec = spec or DataSpec(samples.x.shape[1:], samples.logits.shape[-1])
     check(settings, spec, "student")
     init_key, train_key = jax.random.split(key)
-    start = init(init_key, model, spec, settings)
-    *_, (state, _) = epochs(train_key, start, model, spec, samples.x, samples.logits, settings)
-    return as_model(model, state, spec)
+    module, variables = split(model) if isinstance(model, nnx.Module) else (model, None)
+    start = init(init_key, module, spec, settings, variables)
+    *_, (state, _) = epochs(train_key, start, module, spec, samples.x, samples.logits, settings)
+    return as_model(module, state, spec)
 
 
 def _optimizer(settings: TrainSettings, num_steps: int) -> optax.GradientTransformation:
@@ -278,7 +295,7 @@ def _hard_labels(labels: Any) -> Any:
 
 
 def _losses(
-    module: nn.Module, settings: TrainSettings, params: Any, logits: Array, labels: Array, *, batch_size: int
+    module: Module, settings: TrainSettings, params: Any, logits: Array, labels: Array, *, batch_size: int
 ) -> Array:
     """Per example, `[B]`: by the module's own loss on classes if it has one, else by that of the settings."""
     if labels.ndim == 1 and hasattr(module, "class_loss"):
@@ -287,12 +304,13 @@ def _losses(
 
 
 @functools.lru_cache(maxsize=8)
-def _device_function(module: nn.Module, spec: DataSpec, settings: TrainSettings, num_steps: int) -> Callable:
+def _device_function(module: Module, spec: DataSpec, settings: TrainSettings, num_steps: int) -> Callable:
     """n steps in a scan, keys `[n]` for augmentation.
 
     `(state, x [D, n, b, *shape], labels [D, n, b, ...], keys [n]) -> (state, (loss [n], accuracy [n]))`
     """
     optimizer = _optimizer(settings, num_steps)
+    mode: Any = {"train": True} if isinstance(module, NNXModule) or _takes_train(module) else {}
 
     def train_step(state: tuple, batch: tuple[Array, Array, Array]) -> tuple[tuple, tuple[Array, Array]]:
         params, model_state, opt_state = state
@@ -302,7 +320,7 @@ def _device_function(module: nn.Module, spec: DataSpec, settings: TrainSettings,
 
         def objective(params: Any) -> tuple[Array, tuple]:
             variables = {"params": params, **model_state}
-            logits, new_state = module.apply(variables, x, train=True, mutable=["batch_stats"])
+            logits, new_state = module.apply(variables, x, mutable=["batch_stats"], **mode)
             accuracy = (logits.argmax(axis=-1) == _hard_labels(labels)).mean()
             batch_size = len(x) * lax.axis_size(parallel.AXIS)
             loss = _losses(module, settings, params, logits, labels, batch_size=batch_size).mean()
@@ -319,6 +337,12 @@ def _device_function(module: nn.Module, spec: DataSpec, settings: TrainSettings,
         return lax.scan(train_step, state, (x, labels, keys))
 
     return parallel.map_all_devices(device, in_axes=(None, 0, 0, None), out_axes=None)
+
+
+def _takes_train(module: nn.Module) -> bool:
+    """Whether training and evaluation differ for a Linen module."""
+    parameters = inspect.signature(type(module).__call__).parameters.values()
+    return any(parameter.name == "train" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _example_keys(key: Array, count: int) -> Array:
