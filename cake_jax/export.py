@@ -1,15 +1,25 @@
-"""Exports a sample store as one file.
+"""Exports samples, or a model, as one file.
 
 python -m cake_jax.export runs/digits/samples samples.npz
+python -m cake_jax.export runs/digits/student student.safetensors
+python -m cake_jax.export runs/digits/student student.stablehlo
 """
 
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from cake_jax.checkpoint import load_model
+from cake_jax.files import write_atomically
 from cake_jax.samples import INDEX, SampleStore
-from cake_jax.types import CakeError
+from cake_jax.teachers import Teacher, to_torch_tensors, weight_files
+from cake_jax.types import CakeError, first_line
+
+STABLEHLO = ".stablehlo"
+_PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export(folder: str | Path, path: str | Path) -> int:
@@ -31,10 +41,74 @@ def export(folder: str | Path, path: str | Path) -> int:
     return samples.num_samples
 
 
+def to_safetensors(model: Teacher, path: str | Path, *, naming: str | None = None) -> str:
+    """Writes a model's weights as a safetensors file, which `from_torch_weights` reads again.
+
+    Args:
+      model: A teacher or student with variables.
+      path: The file to write; its name ends in `.safetensors`.
+      naming: Of the tensors, as `to_torch_tensors` takes it. By default that of PyTorch where the architecture has one,
+        so that `load_state_dict` takes them; else our own paths joined by dots.
+
+    Returns:
+      The naming.
+
+    Raises:
+      CakeError: The model has no weights or not this naming, or the file's name ends otherwise.
+    """
+    naming, tensors = to_torch_tensors(model, naming)
+    weight_files.write(path, tensors, {"naming": naming})
+    return naming
+
+
+def to_stablehlo(model: Teacher, path: str | Path) -> None:
+    """Writes a model as a StableHLO program with its weights, for CPU, CUDA and TPU, which needs JAX alone to run.
+
+    `jax.export.deserialize(bytearray(content)).call(x)` gives its logits `[B, K]` of normalised x `[B, *shape]`
+    float32, for any B. The forms of convolutions are those that suit the backend at hand.
+
+    Args:
+      model: A teacher or student in JAX; none that calls PyTorch.
+      path: The file to write; its name ends in `.stablehlo`.
+
+    Raises:
+      CakeError: The model cannot be exported, or the file's name ends otherwise.
+    """
+    if Path(path).suffix != STABLEHLO:
+        raise CakeError(f"{path}: name a file that ends in {STABLEHLO}")
+    axes = jax.export.symbolic_shape(", ".join(("batch", *map(str, model.spec.shape))))
+    function = jax.jit(lambda x: model(x).astype(jnp.float32))
+    try:
+        program = jax.export.export(function, platforms=_PLATFORMS)(jax.ShapeDtypeStruct(axes, jnp.float32))
+        content = program.serialize()
+    except Exception as error:
+        raise CakeError(f"export: the model has no StableHLO form: {first_line(error)}") from error
+    write_atomically(Path(path), bytes(content))
+
+
+def main(folder: str, path: str) -> str:
+    """What the command does, by the ending of `path`; returns what to tell the user.
+
+    Raises:
+      CakeError: As the functions above, `load_model`, or another ending.
+    """
+    suffix = Path(path).suffix
+    if suffix == ".npz":
+        return f"{export(folder, path)} samples written to {path}"
+    if suffix == weight_files.SAFETENSORS:
+        return f"weights written to {path}, named as {to_safetensors(load_model(Path(folder)), path)} does"
+    if suffix == STABLEHLO:
+        to_stablehlo(load_model(Path(folder)), path)
+        return f"program written to {path}"
+    raise CakeError(
+        f"{path}: name a file that ends in .npz (for samples), {weight_files.SAFETENSORS} or {STABLEHLO} (for models)"
+    )
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("usage: python -m cake_jax.export FOLDER FILE.npz")
+        sys.exit("usage: python -m cake_jax.export FOLDER FILE.{npz,safetensors,stablehlo}")
     try:
-        print(f"{export(sys.argv[1], sys.argv[2])} samples written to {sys.argv[2]}")
+        print(main(sys.argv[1], sys.argv[2]))
     except (CakeError, OSError) as problem:
         sys.exit(f"error: {problem}")

@@ -168,7 +168,7 @@ def _norm(epsilon: float = 1e-5) -> nn.LayerNorm:
 def _with_class_token_and_positions(module: nn.Module, tokens: Array, init: nn.initializers.Initializer) -> Array:
     """Tokens `[B, N, D]` to `[B, 1 + N, D]`, with parameters of `module`."""
     first = module.param("class_token", init, (1, 1, tokens.shape[-1])).astype(tokens.dtype)
-    tokens = jnp.concatenate([jnp.broadcast_to(first, (len(tokens), 1, tokens.shape[-1])), tokens], axis=1)
+    tokens = jnp.concatenate([jnp.broadcast_to(first, (tokens.shape[0], 1, tokens.shape[-1])), tokens], axis=1)
     return tokens + module.param("position", init, (1, *tokens.shape[1:])).astype(tokens.dtype)
 
 
