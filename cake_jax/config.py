@@ -4,6 +4,7 @@ Config files start from `default()` and change what they need. Flags change sing
 `--config.synthesis.num_steps=64`.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -35,9 +36,13 @@ def default() -> ConfigDict:
     config.dataset.data_dir = ""
     config.dataset.image_size = 0  # side that images of `folder` are scaled to; 0 where all are of one size
     config.dataset.max_train_examples = 0  # 0 for all
+    config.dataset.mean = ()  # of pixels, a value a channel or one for all; empty for the data set's own. Weights that
+    config.dataset.std = ()  # were trained elsewhere need those of that training.
 
     config.teacher = _training(validation_fraction=0.1)
     config.teacher.from_run = ""  # folder of a finished run whose teacher to use; no teacher is trained then
+    # File of weights for teacher.model, safetensors or PyTorch's; likewise.
+    config.teacher.weights = ""
 
     config.student = _training(validation_fraction=0.01)
     config.student.temperature = 1.0  # tau of the soft labels
@@ -148,6 +153,8 @@ def resolve(config: ConfigDict, spec: DataSpec | None = None) -> Settings:
     section = config.dataset
     if spec is None or section.name in data.SPECS:
         spec = data.spec_of(section.name, data_dir=section.data_dir, image_size=section.image_size)
+    given: dict[str, Any] = {name: tuple(map(float, section[name])) for name in ("mean", "std") if section[name]}
+    spec = dataclasses.replace(spec, **given)
     method = methods.get(config.method)
     fields = {
         name: config.synthesis[name]
@@ -168,11 +175,18 @@ def resolve(config: ConfigDict, spec: DataSpec | None = None) -> Settings:
         check_training(getattr(settings, stage), spec, stage)
         models.create(config[stage].model.name, spec, config[stage].model.options)
     run = config.run
-    if not run.teacher and not config.teacher.from_run and (run.synthesis or run.evaluation):
-        raise CakeError("run.teacher: off, so name a finished run in teacher.from_run")
+    if config.teacher.weights and config.teacher.from_run:
+        raise CakeError("teacher.weights: a teacher comes from a file or from teacher.from_run, not from both")
+    if not run.teacher and not brings_teacher(config) and (run.synthesis or run.evaluation):
+        raise CakeError("run.teacher: off, so name a finished run in teacher.from_run, or a file in teacher.weights")
     if run.student and not run.synthesis and not config.synthesis.from_run:
         raise CakeError("run.synthesis: off, so name a finished run in synthesis.from_run")
     return settings
+
+
+def brings_teacher(config: ConfigDict) -> bool:
+    """Whether the teacher comes from elsewhere, so that none is trained."""
+    return bool(config.teacher.from_run or config.teacher.weights)
 
 
 def check_fields(config: ConfigDict) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cake_jax import data, models, train
-from cake_jax.config import Settings, resolve
+from cake_jax.config import Settings, brings_teacher, resolve
 from cake_jax.synthesis_settings import SynthesisSettings
 from cake_jax.teachers import Teacher
 
@@ -34,8 +34,8 @@ def describe(config: ConfigDict) -> str:
     lines = [f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}, method {config.method}"]
     dataset = config.dataset
     size = data.train_size(dataset.name, dataset.max_train_examples, data_dir=dataset.data_dir)
-    if config.teacher.from_run:
-        lines.append(f"teacher    from {config.teacher.from_run}")
+    if brings_teacher(config):
+        lines.append(f"teacher    from {config.teacher.from_run or config.teacher.weights}")
     elif config.run.teacher:
         lines.append(_training_line("teacher", config, settings, settings.teacher, size))
     synthesis = settings.synthesis

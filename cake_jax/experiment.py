@@ -20,12 +20,12 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cake_jax import checkpoint, data, models, parallel, report, train
-from cake_jax.config import Settings, first_difference, resolve
+from cake_jax.config import Settings, brings_teacher, first_difference, resolve
 from cake_jax.evaluation import evaluate
 from cake_jax.files import write_atomically
 from cake_jax.metrics import MetricsLog
 from cake_jax.samples import SampleStore
-from cake_jax.teachers import Teacher
+from cake_jax.teachers import Teacher, from_torch_weights
 from cake_jax.types import CakeError, DataSpec, SampleBatch
 
 RESULTS = "results.json"
@@ -96,7 +96,10 @@ def run(
     workdir = Path(workdir)
     settings = resolve(config, _known_spec(config, workdir, overwrite))
     finished = (workdir / RESULTS).exists() and not overwrite
-    trains_teacher = config.run.teacher and not config.teacher.from_run and not _has_teacher(workdir, overwrite)
+    trains_teacher = config.run.teacher and not brings_teacher(config) and not _has_teacher(workdir, overwrite)
+    weights = config.teacher.weights
+    if weights and not _has_teacher(workdir, overwrite) and not Path(weights).is_file():
+        raise CakeError(f"teacher.weights: {weights} is no file")
     if not finished and (trains_teacher or config.run.evaluation):
         data.check(config.dataset.name, data_dir=config.dataset.data_dir)
     if parallel.is_first():
@@ -205,6 +208,10 @@ def _teacher_stage(
         if teacher.spec != settings.spec:
             raise CakeError(f"teacher.from_run: the teacher in {source} is of other data than {config.dataset.name}")
         checkpoint.save_model(folder, teacher, about["name"], about["options"])
+        return teacher
+    if config.teacher.weights:
+        teacher = from_torch_weights(config.teacher.weights, model.name, settings.spec, model.options)
+        checkpoint.save_model(folder, teacher, model.name, model.options.to_dict())
         return teacher
     if not config.run.teacher:
         return None
