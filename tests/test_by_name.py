@@ -38,7 +38,7 @@ def test_an_architecture_that_we_have_and_one_that_we_have_not(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("package_name", ["torchvision", "timm"])
 def test_the_table_of_architectures(package_name):
-    """Every one that the package has, at its full size: its weights fit, and the logits are its own."""
+    """Every one that the package has, at its full size: its weights fit."""
     library, torch = package(package_name), pytest.importorskip("torch")
     known = library.models.list_models() if package_name == "torchvision" else library.list_models()
     count = 0

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.experimental.buffer_callback import buffer_callback
 
 from cake_jax.teachers.teacher import Teacher, checked
 from cake_jax.types import CakeError, DataSpec, first_line
@@ -119,6 +118,8 @@ def _ask(apply_fn: TorchApply, shape: tuple[int, ...], *operands: Array) -> Arra
             return apply_fn.run(*map(np.asarray, operands))
 
         return jax.pure_callback(call, result, *operands, vmap_method="broadcast_all")
+
+    from jax.experimental.buffer_callback import buffer_callback  # experimental: only who needs it depends on it
 
     # On a CPU `pure_callback` makes its operands JAX arrays, which needs a thread of the pool that runs the program: as
     # many devices as threads wait for each other for ever. This one reads and writes the program's own memory.
