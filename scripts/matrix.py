@@ -90,4 +90,4 @@ def _heat_map(runs: list[dict], names: list[str]) -> Figure:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=lambda argv: flags.FLAGS(argv, known_only=True))
