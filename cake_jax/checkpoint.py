@@ -40,7 +40,7 @@ def save_model(folder: Path, model: Teacher, name: str, options: dict[str, Any])
     about = {"model": {"name": name, "options": options}, "spec": model.spec.to_dict()}
     if parallel.is_first():
         write_atomically(folder / _MODEL, json.dumps(about, indent=1).encode())
-        shutil.rmtree(folder / _TRAINING, ignore_errors=True)
+        drop_states(folder)
 
 
 def has_model(folder: Path) -> bool:
@@ -117,6 +117,11 @@ def load_state(folder: Path, like: Any) -> Any:
         return _load(saved[-1], like)
     except Exception as error:
         raise CakeError(f"{saved[-1]}: damaged, delete it and run again: {first_line(error)}") from error
+
+
+def drop_states(folder: Path) -> None:
+    """Deletes what `save_state` saved, when it is needed no more."""
+    shutil.rmtree(folder / _TRAINING, ignore_errors=True)
 
 
 def _save(path: Path, tree: Any) -> None:

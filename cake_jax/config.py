@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict, config_dict
 
 from cake_jax import data, methods, models
-from cake_jax.synthesis_settings import SynthesisSettings, Weights, check as check_synthesis
+from cake_jax.synthesis_settings import SynthesisSettings, Weights
 from cake_jax.train import DistillationLoss, TrainSettings, check as check_training
 from cake_jax.types import CakeError, DataSpec
 
@@ -22,10 +22,8 @@ def default() -> ConfigDict:
     config.seed = 0
     config.method = "cake"  # a name in cake_jax.methods.METHODS
 
-    # Values that a method puts in the place of fields of config.synthesis that are None.
-    config.methods = ConfigDict(
-        {"cake": {"langevin_temperature": 0.0}, "lake": {"langevin_temperature": 1.0}, "noise": {}}
-    )
+    # By method, what it reads besides config.synthesis; a field that is None there is taken from here.
+    config.methods = ConfigDict({name: dict(method.defaults) for name, method in methods.METHODS.items()})
 
     # Stages. One that is off and needed by a later one is taken from an earlier run (from_run).
     config.run = ConfigDict({"teacher": True, "synthesis": True, "student": True, "evaluation": True})
@@ -129,7 +127,7 @@ class Settings(NamedTuple):
       spec: Of the data set.
       method: The method.
       teacher: How the teacher is trained.
-      synthesis: How samples are made, as the method reads it.
+      synthesis: How samples are made, as the method reads it: `SynthesisSettings`, or what inherits from them.
       student: How the student is trained.
     """
 
@@ -161,16 +159,16 @@ def resolve(config: ConfigDict, spec: DataSpec | None = None) -> Settings:
         for name in SynthesisSettings.__dataclass_fields__
         if name in config.synthesis and name != "weights"
     }
-    own = config.methods.get(config.method, {})
+    own = config.methods[config.method].to_dict()
     fields = {name: own.get(name) if value is None else value for name, value in fields.items()}
     if fields["langevin_temperature"] is None:
         fields["langevin_temperature"] = 0.0
-    synthesis = method.settings(SynthesisSettings(**fields, weights=Weights(**config.synthesis.weights)))
+    common = SynthesisSettings(**fields, weights=Weights(**config.synthesis.weights))
+    synthesis = method.settings(common, own, spec)
     loss = DistillationLoss(config.student.temperature, config.student.hard_weight)
     settings = Settings(
         spec, method, _train_settings(config.teacher), synthesis, _train_settings(config.student, loss=loss)
     )
-    check_synthesis(settings.synthesis, spec)
     for stage in ("teacher", "student"):
         check_training(getattr(settings, stage), spec, stage)
         models.create(config[stage].model.name, spec, config[stage].model.options)

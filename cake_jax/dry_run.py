@@ -7,12 +7,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cake_jax import data, models, train
+from cake_jax import data, methods, models, train
 from cake_jax.config import Settings, brings_teacher, resolve
 from cake_jax.synthesis_settings import SynthesisSettings
 from cake_jax.teachers import Teacher
 
-_STEPS = 4
+_TRIAL_STEPS = (1, 5)
 _TRAINING_STEPS = 32
 
 
@@ -39,15 +39,15 @@ def describe(config: ConfigDict) -> str:
     elif config.run.teacher:
         lines.append(_training_line("teacher", config, settings, settings.teacher, size))
     synthesis = settings.synthesis
-    samples = synthesis.forward_queries
+    samples = synthesis.num_batches * synthesis.batch_size
     if config.synthesis.from_run:
         lines.append(f"synthesis  samples from {config.synthesis.from_run}")
     elif config.run.synthesis:
-        seconds = _seconds_of_synthesis(config, settings, synthesis)
+        seconds, queries = _cost_of_synthesis(config, settings, synthesis)
         lines.append(
             f"synthesis  {samples:,} samples ({synthesis.num_batches} x {synthesis.batch_size}), "
-            f"{synthesis.num_steps} steps; teacher queries: {synthesis.gradient_queries:,} gradient, "
-            f"{synthesis.forward_queries:,} forward; about {_time(seconds)}"
+            f"{synthesis.num_steps} steps; teacher queries: {queries.gradient:,} gradient, "
+            f"{queries.forward:,} forward; about {_time(seconds)}"
         )
     if config.run.student:
         lines.append(_training_line("student", config, settings, settings.student, samples))
@@ -73,21 +73,32 @@ def _training_line(stage: str, config: ConfigDict, settings: Settings, how: trai
     return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples; about {_time(seconds)}"
 
 
-def _seconds_of_synthesis(config: ConfigDict, settings: Settings, synthesis: SynthesisSettings) -> float:
-    spec, model = settings.spec, config.teacher.model
-    module = models.create(model.name, spec, model.options)
-    key = jax.random.key(0)
-    state = train.init(key, module, spec, settings.teacher)
-    teacher: Teacher = train.as_model(module, state, spec)
-    trial = dataclasses.replace(synthesis, num_steps=min(_STEPS, synthesis.num_steps))
-    times = []
-    for batch in range(3):
-        started = time.perf_counter()
-        settings.method.next(
-            key, settings.method.init(key, spec, trial, min(batch, trial.num_batches - 1)), teacher, None
-        )
-        times.append(time.perf_counter() - started)
-    return min(times[1:]) * (synthesis.num_steps + 1) / (trial.num_steps + 1) * synthesis.num_batches
+def _cost_of_synthesis(
+    config: ConfigDict, settings: Settings, synthesis: SynthesisSettings
+) -> tuple[float, methods.Queries]:
+    """Seconds and queries of all rounds, from two trials of a few steps: both grow evenly with the steps."""
+    spec, key, method = settings.spec, jax.random.key(0), settings.method
+    shape = (synthesis.batch_size, *spec.shape)
+    examples = (np.zeros(shape, np.float32), np.zeros(shape[0], np.int32)) if method.reads_data else None
+
+    def fresh(model: ConfigDict) -> Teacher:
+        module = models.create(model.name, spec, model.options)
+        return train.as_model(module, train.init(key, module, spec, settings.teacher), spec)
+
+    teacher, student = fresh(config.teacher.model), fresh(config.student.model) if method.training else None
+    trials = []
+    for num_steps in sorted({min(steps, synthesis.num_steps) for steps in _TRIAL_STEPS}):
+        trial = dataclasses.replace(synthesis, num_steps=num_steps)
+        state, seconds = method.init(key, spec, trial, examples), []
+        for batch in range(min(3, synthesis.num_batches)):
+            started = time.perf_counter()
+            result = method.next(key, state, teacher, student, trial, batch)
+            seconds.append(time.perf_counter() - started)
+        trials.append(np.array([num_steps, min(seconds), *result.queries]))
+    first, last = trials[0], trials[-1]
+    slope = (last - first) / (last[0] - first[0]) if len(trials) == 2 else np.zeros_like(last)
+    total = synthesis.num_batches * (last + np.maximum(slope, 0.0) * (synthesis.num_steps - last[0]))
+    return float(total[1]), methods.Queries(int(total[2]), int(total[3]))
 
 
 def _time(seconds: float) -> str:

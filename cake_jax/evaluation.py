@@ -12,17 +12,21 @@ from cake_jax import losses, parallel
 from cake_jax.teachers import Teacher, as_teacher
 
 
-def predict(model: Teacher, x: Array | np.ndarray, *, batch_size: int = 500) -> np.ndarray:
+def predict(
+    model: Teacher | Callable[[np.ndarray], np.ndarray], x: Array | np.ndarray, *, batch_size: int = 500
+) -> np.ndarray:
     """Logits of many inputs, spread over the devices; the last partial batch counts.
 
     Args:
-      model: A teacher or student.
+      model: A teacher or student; or what takes all of x on the host and returns the logits, such as a black box.
       x: `[N, *shape]`, normalised.
       batch_size: Inputs a device takes at once.
 
     Returns:
       `[N, K]` float32.
     """
+    if not isinstance(model, Teacher):
+        return np.asarray(model(np.asarray(x, np.float32)), np.float32)
     index, _ = parallel.deal(len(x), min(batch_size, len(x)))
     run = _forward()
     parts = [run(model, np.asarray(x)[index[:, i]]) for i in range(index.shape[1])]

@@ -5,12 +5,9 @@ what the run's folder holds, and does what is missing. Real data are read by the
 evaluation, never while samples are made or the student trains.
 """
 
-import importlib.metadata
 import json
 import shutil
-import subprocess
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,17 +16,18 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cake_jax import checkpoint, data, models, parallel, report, train
+from cake_jax import checkpoint, data, models, parallel, report, results as results_lib, rounds, train
 from cake_jax.config import Settings, brings_teacher, first_difference, resolve
 from cake_jax.evaluation import evaluate
 from cake_jax.files import write_atomically
 from cake_jax.metrics import MetricsLog
 from cake_jax.samples import SampleStore
 from cake_jax.teachers import Teacher, from_torch_weights
-from cake_jax.types import CakeError, DataSpec, SampleBatch
+from cake_jax.types import CakeError, DataSpec
 
 RESULTS = "results.json"
 CONFIG = "config.json"
+ROUNDS = "rounds"
 # Epochs shorter than this are not saved one by one: a stop costs no more than this and the epoch at hand.
 _SAVE_SECONDS = 2.0
 
@@ -127,11 +125,14 @@ def run(
 
     # Evaluation on real data: the first look at the test set
     dataset = _load_data(config, settings.spec) if config.run.evaluation else None
-    figures = _evaluation(dataset, teacher, student) if dataset else {}
+    figures = _evaluation(dataset, teacher, student, workdir / ROUNDS) if dataset else {}
 
     # Results and report
-    results = _results(config, settings, teacher, student, store, figures, log)
-    results = {"config_name": config_name, "variant": variant, **results}
+    results = {
+        "config_name": config_name,
+        "variant": variant,
+        **results_lib.collect(config, settings, teacher, student, store, figures, log),
+    }
     report.write(workdir, results, log, teacher, student, store, dataset)
     write_atomically(workdir / RESULTS, json.dumps(results, indent=1).encode())
     parallel.wait_for_all("results")
@@ -233,42 +234,19 @@ def _synthesis_stage(
             raise CakeError(f"synthesis.from_run: no samples in {source}")
         return SampleStore(source / "samples")
     store = SampleStore(workdir / "samples")
-    if not config.run.synthesis or teacher is None:
+    if not config.run.synthesis or teacher is None or len(store.entries) == settings.synthesis.num_batches:
         return store
-    if parallel.is_first():
-        log.keep("synthesis", lambda batch: batch in store.entries)
-    parallel.wait_for_all("synthesis begins")
-    synthesis, method = settings.synthesis, settings.method
-    missing = [batch for batch in range(synthesis.num_batches) if batch not in store.entries]
-    queries = {
-        "forward": synthesis.forward_queries // synthesis.num_batches,
-        "gradient": synthesis.gradient_queries // synthesis.num_batches,
-    }
-    bar = tqdm(
-        total=synthesis.num_batches * synthesis.batch_size,
-        initial=store.count,
-        desc="synthesis",
-        unit=" samples",
-        disable=_no_bar(),
+    dataset = _load_data(config, settings.spec) if settings.method.reads_data else None
+    rounds.make(
+        key,
+        settings,
+        (config.student.model.name, config.student.model.options.to_dict()),
+        teacher,
+        store,
+        workdir / ROUNDS,
+        log,
+        dataset and (dataset.train_x, dataset.train_y),
     )
-
-    def keep(batch: int, samples: SampleBatch, info: Any, seconds: float) -> None:
-        log.write("synthesis", batch, **info._asdict(), seconds=seconds)
-        store.append(batch, samples, num_steps=synthesis.num_steps, queries=queries)
-        bar.update(samples.num_samples)
-        bar.set_postfix(_short(info))
-
-    # A mini-batch is written while the next is made; never more than one waits.
-    with bar, ThreadPoolExecutor(1) as writer:
-        written = writer.submit(lambda: None)
-        for batch in parallel.own_share(missing):
-            started = time.perf_counter()
-            state = method.init(key, settings.spec, synthesis, batch)
-            _, samples, info = method.next(key, state, teacher, None)
-            written.result()
-            written = writer.submit(keep, batch, samples, info, time.perf_counter() - started)
-        written.result()
-    parallel.wait_for_all("synthesis ends")
     return SampleStore(store.folder)
 
 
@@ -287,7 +265,10 @@ def _student_stage(
     )
     model = config.student.model
     module = models.create(model.name, settings.spec, model.options)
-    student = _fit("student", key, module, settings.spec, samples.x, samples.logits, settings.student, folder, log)
+    labels: Any = samples.logits
+    if settings.method.reads_data:
+        labels = train.HintonLabels(samples.logits, samples.target)
+    student = _fit("student", key, module, settings.spec, samples.x, labels, settings.student, folder, log)
     checkpoint.save_model(folder, student, model.name, model.options.to_dict())
     return student
 
@@ -298,7 +279,7 @@ def _fit(
     module: Any,
     spec: DataSpec,
     x: np.ndarray,
-    labels: np.ndarray,
+    labels: Any,
     settings: train.TrainSettings,
     folder: Path,
     log: MetricsLog,
@@ -325,58 +306,21 @@ def _fit(
     return train.as_model(module, state, spec)
 
 
-def _evaluation(dataset: data.Dataset, teacher: Teacher | None, student: Teacher | None) -> dict[str, Any]:
+def _evaluation(
+    dataset: data.Dataset, teacher: Teacher | None, student: Teacher | None, rounds_folder: Path
+) -> dict[str, Any]:
     """Figures on the real test set, by model."""
     x, y = dataset.test_x, dataset.test_y
-    figures = {}
+    figures: dict[str, Any] = {}
     if teacher is not None:
         figures["teacher"] = evaluate(teacher, None, x, y)
     if student is not None:
         figures["student"] = evaluate(student, teacher, x, y)
+    figures["rounds"] = [
+        {"round": number, **evaluate(model, teacher, x, y)}
+        for number, model in rounds.kept_students(rounds_folder).items()
+    ]
     return figures
-
-
-def _results(
-    config: ConfigDict,
-    settings: Settings,
-    teacher: Teacher | None,
-    student: Teacher | None,
-    store: SampleStore,
-    figures: dict[str, Any],
-    log: MetricsLog,
-) -> dict[str, Any]:
-    """The content of `results.json` but for the names of the config; a figure that nothing gave is null."""
-    of_teacher, of_student = figures.get("teacher", {}), figures.get("student", {})
-    synthesis = store.totals()
-    seconds = {stage: log.seconds(stage) for stage in ("teacher", "synthesis", "student")}
-    return {
-        "method": config.method,
-        "seed": config.seed,
-        "teacher": {
-            "test_accuracy": of_teacher.get("accuracy"),
-            "num_params": teacher.num_params if teacher else None,
-        },
-        "student": {
-            "test_accuracy": of_student.get("accuracy"),
-            "test_agreement": of_student.get("agreement"),
-            "test_kl": of_student.get("kl"),
-            "grid_agreement": report.grid_agreement(student, teacher),
-            "test_accuracy_per_class": of_student.get("per_class_accuracy"),
-            "num_params": student.num_params if student else None,
-        },
-        "samples": {
-            "count": store.count,
-            "num_steps": max((e["num_steps"] for e in store.entries.values()), default=settings.synthesis.num_steps),
-            "teacher_queries": sum(synthesis.values()),
-        },
-        "queries": {"synthesis": synthesis, "student": {"forward": 0, "gradient": 0}},
-        "seconds": {**seconds, "total": sum(seconds.values())},
-        "environment": {
-            "jax": jax.__version__,
-            "devices": [device.device_kind for device in jax.local_devices()],
-            "commit": _commit(),
-        },
-    }
 
 
 def _no_bar() -> bool | None:
@@ -386,12 +330,3 @@ def _no_bar() -> bool | None:
 
 def _short(info: Any) -> dict[str, str]:
     return {name: f"{value:.4g}" for name, value in info._asdict().items() if isinstance(value, float)}
-
-
-def _commit() -> str:
-    """The commit of the source tree, or the version of the package where it is installed without one."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return f"cake_jax {importlib.metadata.version('cake_jax')}"

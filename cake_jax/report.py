@@ -47,6 +47,8 @@ def write(
         figures["training"] = training_curves(log)
     if log.read("synthesis"):
         figures["synthesis"] = synthesis_curves(log)
+    if results.get("rounds"):
+        figures["rounds"] = rounds_curve(results["rounds"], results["student"])
     if store.count and teacher is not None:
         first = store.read(min(store.entries))
         if teacher.spec.is_image:
@@ -86,19 +88,49 @@ def training_curves(log: MetricsLog) -> Figure:
 
 
 def synthesis_curves(log: MetricsLog) -> Figure:
-    """Step size, logit gap within the sets, and target accuracy over the mini-batches."""
+    """What the method tells of its mini-batches, one curve each; the logit gap's start and end share one."""
     rows = log.read("synthesis")
     batches = [row["step"] for row in rows]
-    figure = Figure(figsize=(9, 3.0), layout="constrained")
-    step, gap, target = figure.subplots(1, 3)
-    step.plot(batches, [row["step_size"] for row in rows], marker=".")
-    step.set(xlabel="mini-batch", ylabel="step size", yscale="log")
-    gap.plot(batches, [row["logit_gap_start"] for row in rows], marker=".", label="start")
-    gap.plot(batches, [row["logit_gap"] for row in rows], marker=".", label="end")
-    gap.set(xlabel="mini-batch", ylabel="logit gap within a set", ylim=(0, None))
-    gap.legend(frameon=False)
-    target.plot(batches, [row["target_accuracy"] for row in rows], marker=".")
-    target.set(xlabel="mini-batch", ylabel="in the target class", ylim=(-0.02, 1.02))
+    shown = [name for name in rows[0] if name not in ("step", "stage", "seconds", "logit_gap_start")]
+    columns = min(4, len(shown))
+    lines = -(-len(shown) // columns)
+    figure = Figure(figsize=(3.0 * columns, 2.4 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for name, axis in zip(shown, axes, strict=False):
+        if name == "logit_gap":
+            axis.plot(batches, [row["logit_gap_start"] for row in rows], marker=".", label="start")
+        axis.plot(batches, [row[name] for row in rows], marker=".", label="end")
+        axis.set(xlabel="mini-batch", ylabel=name.replace("_", " "))
+    for name, axis in zip(shown, axes, strict=False):
+        if name == "step_size" and rows[0][name] > 0:
+            axis.set_yscale("log")
+        elif name == "logit_gap":
+            axis.set(ylabel="logit gap within a set", ylim=(0, None))
+            axis.legend(frameon=False)
+        elif name.endswith("accuracy"):
+            axis.set_ylim(-0.02, 1.02)
+    for axis in axes[len(shown) :]:
+        axis.axis("off")
+    return figure
+
+
+def rounds_curve(rounds: list[dict[str, Any]], final: dict[str, Any]) -> Figure:
+    """Accuracy on real test data, after the rounds, of the student that a method listens to.
+
+    Args:
+      rounds: Of `results.json`.
+      final: Its `student`: the one that was trained anew on all samples.
+    """
+    figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for color, name in enumerate(("test_accuracy", "test_agreement")):
+        if rounds[0][name] is not None:
+            label = name.removeprefix("test_")
+            axes.plot([r["round"] for r in rounds], [r[name] for r in rounds], marker=".", label=label)
+            if final[name] is not None:
+                axes.axhline(final[name], color=_COLORS(color), linestyle="--", label=f"{label}, trained anew")
+    axes.set(xlabel="rounds", ylabel="share of the test set", ylim=(None, 1.0))
+    axes.legend(frameon=False)
     return figure
 
 

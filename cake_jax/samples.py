@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,18 @@ class SampleStore:
         with open(self.folder / _LOCK, "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             entries = dict(sorted({**self._read_index(), batch: entry}.items()))
-            write_atomically(self.folder / INDEX, "".join(json.dumps(e) + "\n" for e in entries.values()).encode())
+            self._write_index(entries)
         self.entries = entries
+
+    def keep(self, wanted: Callable[[int], bool]) -> None:
+        """Drops the mini-batches whose number is not `wanted`."""
+        dropped = [batch for batch in self.entries if not wanted(batch)]
+        if dropped:
+            self.entries = {batch: entry for batch, entry in self.entries.items() if batch not in dropped}
+            self._write_index(self.entries)
+
+    def _write_index(self, entries: Mapping[int, dict[str, Any]]) -> None:
+        write_atomically(self.folder / INDEX, "".join(json.dumps(e) + "\n" for e in entries.values()).encode())
 
     def read(self, batch: int) -> SampleBatch:
         """One mini-batch.

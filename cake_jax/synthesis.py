@@ -69,34 +69,61 @@ def minibatch(
     Raises:
       CakeError: A sample or its logits are not finite.
     """
-    eta = schedules.step_size(
+    first_set = batch * settings.num_sets
+    sets, mask = parallel.deal(settings.num_sets, sets_per_chunk(teacher, settings))
+    eta = np.float32(step_size(settings, batch))
+    result = _device_function(settings)(key, teacher, first_set + sets, mask, eta)
+    result = parallel.gather(result, settings.num_sets)
+
+    def flat(array: np.ndarray) -> np.ndarray:
+        return array.reshape(settings.batch_size, *array.shape[2:])
+
+    samples = labelled(flat(result.x), flat(result.logits), flat(result.target), settings, batch)
+    return samples, diagnose(samples, settings, result.gap_start)
+
+
+def step_size(settings: SynthesisSettings, batch: int) -> float:
+    """eta(m) of mini-batch m = `batch`."""
+    return schedules.step_size(
         batch,
         settings.num_batches,
         base=settings.step_size,
         decay_magnitude=settings.decay_magnitude,
         schedule=settings.schedule,
     )
-    first_set = batch * settings.num_sets
-    sets, mask = parallel.deal(settings.num_sets, sets_per_chunk(teacher, settings))
-    result = _device_function(settings)(key, teacher, first_set + sets, mask, np.float32(eta))
-    result = parallel.gather(result, settings.num_sets)
 
-    def flat(array: np.ndarray) -> np.ndarray:
-        return array.reshape(settings.batch_size, *array.shape[2:])
 
-    samples = SampleBatch(
-        x=flat(result.x),
-        logits=flat(result.logits),
-        target=flat(result.target),
-        step_size=np.full(settings.batch_size, eta, np.float32),
-        set_index=np.repeat(np.arange(first_set, first_set + settings.num_sets, dtype=np.int32), settings.num_groups),
-    )
-    if not (np.isfinite(samples.x).all() and np.isfinite(samples.logits).all()):
+def starts(key: Array, settings: SynthesisSettings, spec: DataSpec, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """What mini-batch `batch` starts from, on the host: x `[N, *shape]` and target classes `[N]`, set by set."""
+    sets = batch * settings.num_sets + np.arange(settings.num_sets)
+    x, target, _ = _draw_jit(key, sets, settings, spec)
+    return np.asarray(x).reshape(-1, *spec.shape), np.asarray(target).reshape(-1)
+
+
+def labelled(
+    x: np.ndarray, logits: np.ndarray, target: np.ndarray, settings: SynthesisSettings, batch: int
+) -> SampleBatch:
+    """Samples of mini-batch `batch`, set by set, with the teacher's logits.
+
+    Args:
+      x: `[N, *shape]`.
+      logits: `[N, K]`.
+      target: `[N]` int.
+      settings: The settings.
+      batch: m.
+
+    Raises:
+      CakeError: A sample or its logits are not finite.
+    """
+    eta, first_set = step_size(settings, batch), batch * settings.num_sets
+    if not (np.isfinite(x).all() and np.isfinite(logits).all()):
         raise CakeError(
             f"synthesis: mini-batch {batch} is not finite (NaN) at step size {eta:.3g}; "
             "lower synthesis.step_size or synthesis.weights"
         )
-    return samples, _info(samples, result.gap_start, settings)
+    sets = np.arange(first_set, first_set + settings.num_sets, dtype=np.int32)
+    step_sizes = np.full(settings.batch_size, eta, np.float32)
+    return SampleBatch(x, logits, target, step_sizes, np.repeat(sets, settings.num_groups))
 
 
 def stream(
@@ -191,12 +218,7 @@ def _diffuse(
     key: Array, teacher: Teacher, sets: Array, mask: Array, eta: Array, settings: SynthesisSettings
 ) -> _SetResult:
     """All T steps of a chunk of c sets, given by their global numbers `[c]`."""
-    spec, groups = teacher.spec, settings.num_groups
-    set_keys = jax.vmap(functools.partial(jax.random.fold_in, key))(sets)
-    start_keys, target_keys, noise_keys = jax.vmap(functools.partial(jax.random.split, num=3))(set_keys).T
-    target = jax.vmap(lambda k: settings.targets(k, spec.num_classes, groups))(target_keys)
-    start = priors.STARTS[settings.start] if isinstance(settings.start, str) else settings.start
-    x = jax.vmap(lambda k: start(k, groups, spec))(start_keys)
+    x, target, noise_keys = draw(key, sets, settings, teacher.spec)
     optimizer = langevin.OPTIMIZERS[settings.optimizer]()
     step = functools.partial(
         langevin.step, step_size=eta, temperature=settings.langevin_temperature, optimizer=optimizer
@@ -219,27 +241,51 @@ def _diffuse(
     return _SetResult(x, logits, target, gap_start)
 
 
+def draw(key: Array, sets: Array, settings: SynthesisSettings, spec: DataSpec) -> tuple[Array, Array, Array]:
+    """What c sets start from, given by their global numbers `[c]`: each from its own key.
+
+    Returns:
+      x `[c, G, *shape]`, target classes `[c, G]`, and a key of each set's Langevin noise `[c]`.
+    """
+    set_keys = jax.vmap(functools.partial(jax.random.fold_in, key))(sets)
+    start_keys, target_keys, noise_keys = jax.vmap(functools.partial(jax.random.split, num=3))(set_keys).T
+    target = jax.vmap(lambda k: settings.targets(k, spec.num_classes, settings.num_groups))(target_keys)
+    start = priors.STARTS[settings.start] if isinstance(settings.start, str) else settings.start
+    x = jax.vmap(lambda k: start(k, settings.num_groups, spec))(start_keys)
+    return x, target, noise_keys
+
+
+_draw_jit = jax.jit(draw, static_argnames=("settings", "spec"))
+
+
 def _cast(leaf: Array, dtype: jnp.dtype) -> Array:
     return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
 
-def _info(samples: SampleBatch, gap_start: np.ndarray, settings: SynthesisSettings) -> SynthesisInfo:
-    """Diagnostics of the final samples, from the logits that they are stored with."""
+def diagnose(samples: SampleBatch, settings: SynthesisSettings, gap_start: np.ndarray | None = None) -> SynthesisInfo:
+    """Diagnostics of a mini-batch, from the logits that its samples are stored with.
+
+    Args:
+      samples: The mini-batch, set by set.
+      settings: The settings.
+      gap_start: Logit gaps of the sets at the start `[S]`; those at the end by default.
+    """
     values = _diagnostics(samples.x, samples.logits, samples.target, gap_start, settings)
     return SynthesisInfo(float(samples.step_size[0]), **{name: float(value) for name, value in values.items()})
 
 
 @functools.partial(jax.jit, static_argnames="settings")
 def _diagnostics(
-    x: Array, logits: Array, target: Array, gap_start: Array, settings: SynthesisSettings
+    x: Array, logits: Array, target: Array, gap_start: Array | None, settings: SynthesisSettings
 ) -> dict[str, Array | float]:
     sets = logits.reshape(settings.num_sets, settings.num_groups, -1)
+    gap = logit_gap(sets)
     return {
         "cls": losses.classification(sets, target.reshape(sets.shape[:2])).mean(),
         "contr": losses.contrastive_mse(sets).mean(),
         "tv": settings.prior(x).mean() if settings.weights.tv else 0.0,
         "entropy": losses.negative_entropy(jax.nn.softmax(logits).mean(axis=0)),
         "target_accuracy": (logits.argmax(-1) == target).mean(),
-        "logit_gap_start": jnp.median(gap_start),
-        "logit_gap": jnp.median(logit_gap(sets)),
+        "logit_gap_start": jnp.median(gap if gap_start is None else gap_start),
+        "logit_gap": jnp.median(gap),
     }

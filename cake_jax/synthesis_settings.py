@@ -83,16 +83,6 @@ class SynthesisSettings:
         """Whether a loss term depends on all sets of a mini-batch at once."""
         return bool(self.weights.entropy) or (self.contrastive == "snn" and bool(self.weights.contr))
 
-    @property
-    def gradient_queries(self) -> int:
-        """Teacher gradients that the whole synthesis asks for, one a sample and step."""
-        return self.num_batches * self.batch_size * self.num_steps
-
-    @property
-    def forward_queries(self) -> int:
-        """Teacher answers that the whole synthesis asks for besides the gradients: the final logits."""
-        return self.num_batches * self.batch_size
-
 
 def check(settings: SynthesisSettings, spec: DataSpec) -> None:
     """Refuses settings that cannot work for a data specification.

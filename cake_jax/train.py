@@ -26,24 +26,35 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 _CALL_BYTES = 64 * 2**20
 
 
+class HintonLabels(NamedTuple):
+    """Labels of examples whose class is known besides.
+
+    Attributes:
+      logits: The teacher's, `[N, K]`.
+      classes: `[N]` int, the hard labels in place of the teacher's argmax.
+    """
+
+    logits: Any
+    classes: Any
+
+
 @dataclasses.dataclass(frozen=True)
 class DistillationLoss:
     """Hinton's loss of the student's logits, given the teacher's; see `losses.distillation`.
 
     Attributes:
       temperature: tau.
-      hard_weight: Weight of the cross entropy to the teacher's argmax.
+      hard_weight: Weight of the cross entropy to the hard label.
     """
 
     temperature: float = 1.0
     hard_weight: float = 0.0
 
-    def __call__(self, logits: Array, teacher_logits: Array) -> Array:
-        """Nats, `[B]`, of student and teacher logits `[B, K]`."""
-        labels = jnp.argmax(teacher_logits, axis=-1)
-        return losses.distillation(
-            logits, teacher_logits, labels, temperature=self.temperature, hard_weight=self.hard_weight
-        )
+    def __call__(self, logits: Array, labels: Any) -> Array:
+        """Nats, `[B]`, of student logits `[B, K]` and teacher logits `[B, K]` or `HintonLabels`."""
+        if not isinstance(labels, HintonLabels):
+            labels = HintonLabels(labels, jnp.argmax(labels, axis=-1))
+        return losses.distillation(logits, *labels, temperature=self.temperature, hard_weight=self.hard_weight)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +70,8 @@ class TrainSettings:
       momentum: Of SGD.
       weight_decay: L2 on all parameters; for AdamW its decoupled decay.
       validation_fraction: Share of the data held out, to choose settings by.
-      loss: `(logits [B, K], labels) -> [B]`; labels are classes `[B]` for a teacher, logits `[B, K]` for a student. On
+      loss: `(logits [B, K], labels) -> [B]`; labels are classes `[B]` for a teacher, logits `[B, K]` or `HintonLabels`
+        for a student. On
         classes a module with a method `class_loss`, such as a support vector machine, is trained by that instead.
       augment: Names in `cake_jax.augment.NAMES`, in order, of what is done to each training image anew in every epoch.
         A student's labels stay the teacher's logits of the image as it was: the student learns to answer alike for
@@ -185,8 +197,10 @@ def epochs(
     module: Module,
     spec: DataSpec,
     x: np.ndarray,
-    labels: np.ndarray,
+    labels: Any,
     settings: TrainSettings,
+    *,
+    steps_per_call: int = 0,
 ) -> Iterator[tuple[TrainState, EpochInfo]]:
     """Trains from `state` to the last epoch, giving the state after each.
 
@@ -199,8 +213,10 @@ def epochs(
       module: The architecture.
       spec: The input domain.
       x: Inputs, `[N, *spec.shape]`, normalised.
-      labels: Classes `[N]` int, or teacher logits `[N, K]`: what `settings.loss` takes.
+      labels: Classes `[N]` int, teacher logits `[N, K]`, or `HintonLabels`: what `settings.loss` takes.
       settings: Settings that `check` accepts.
+      steps_per_call: Steps of a device call; 0 chooses. With a number, and a constant schedule, one compiled program
+        serves data that grow from call to call.
 
     Yields:
       The state and the figures of each epoch.
@@ -218,8 +234,8 @@ def epochs(
     if batch_size == 0:
         raise CakeError(f"batch_size: {settings.batch_size} examples a step are fewer than the {devices} devices")
     steps_per_epoch = len(training) // batch_size
-    steps_per_call = max(1, min(steps_per_epoch, _CALL_BYTES // (batch_size * x[0].nbytes)))
-    run = _device_function(module, spec, settings, settings.epochs * steps_per_epoch)
+    steps_per_call = max(1, min(steps_per_call or steps_per_epoch, _CALL_BYTES // (batch_size * x[0].nbytes)))
+    run = _device_function(module, spec, *_schedule_of(settings, steps_per_epoch))
     while int(state.epoch) < settings.epochs:
         rows = training[np.asarray(jax.random.permutation(jax.random.fold_in(order_key, state.epoch), len(training)))]
         rows = rows[: steps_per_epoch * batch_size].reshape(steps_per_epoch, devices, -1).swapaxes(0, 1)
@@ -231,7 +247,7 @@ def epochs(
             steps = slice(step, step + steps_per_call)
             call = rows[:, steps]
             (params, model_state, opt_state), figure = run(
-                (params, model_state, opt_state), x[call], labels[call], draws[steps]
+                (params, model_state, opt_state), x[call], _rows(labels, call), draws[steps]
             )
             figures.append(figure)
         state = TrainState(params, model_state, opt_state, epoch + 1)
@@ -239,7 +255,7 @@ def epochs(
         if not np.isfinite(loss):
             raise CakeError(f"training: the loss is {loss} in epoch {int(state.epoch)}; lower the learning_rate")
         objective = functools.partial(_losses, module, settings, params, batch_size=batch_size)
-        held_out = _validate(as_model(module, state, spec), x[validation], labels[validation], objective)
+        held_out = _validate(as_model(module, state, spec), x[validation], _rows(labels, validation), objective)
         yield state, EpochInfo(int(state.epoch), loss, accuracy, *held_out)
 
 
@@ -290,15 +306,32 @@ def _optimizer(settings: TrainSettings, num_steps: int) -> optax.GradientTransfo
     return optax.chain(optax.add_decayed_weights(settings.weight_decay), rule)
 
 
+def _schedule_of(settings: TrainSettings, steps_per_epoch: int) -> tuple[TrainSettings, int]:
+    """What of the length of a training its compiled step depends on: nothing, where the rate is constant."""
+    if settings.schedule == "constant":
+        return dataclasses.replace(settings, epochs=1), 1
+    return settings, settings.epochs * steps_per_epoch
+
+
+def _rows(labels: Any, index: np.ndarray) -> Any:
+    return jax.tree.map(lambda field: field[index], labels)
+
+
+def _are_classes(labels: Any) -> bool:
+    return not isinstance(labels, HintonLabels) and labels.ndim == 1
+
+
 def _hard_labels(labels: Any) -> Any:
-    return labels if labels.ndim == 1 else labels.argmax(axis=-1)
+    """What a model's argmax is compared with: classes, or the teacher's argmax."""
+    logits = labels.logits if isinstance(labels, HintonLabels) else labels
+    return labels if _are_classes(labels) else logits.argmax(axis=-1)
 
 
 def _losses(
-    module: Module, settings: TrainSettings, params: Any, logits: Array, labels: Array, *, batch_size: int
+    module: Module, settings: TrainSettings, params: Any, logits: Array, labels: Any, *, batch_size: int
 ) -> Array:
     """Per example, `[B]`: by the module's own loss on classes if it has one, else by that of the settings."""
-    if labels.ndim == 1 and hasattr(module, "class_loss"):
+    if _are_classes(labels) and hasattr(module, "class_loss"):
         return module.class_loss(params, logits, labels, batch_size)
     return settings.loss(logits, labels)
 
@@ -333,7 +366,7 @@ def _device_function(module: Module, spec: DataSpec, settings: TrainSettings, nu
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), model_state, opt_state), figures
 
-    def device(state: tuple, x: Array, labels: Array, keys: Array) -> tuple:
+    def device(state: tuple, x: Array, labels: Any, keys: Array) -> tuple:
         return lax.scan(train_step, state, (x, labels, keys))
 
     return parallel.map_all_devices(device, in_axes=(None, 0, 0, None), out_axes=None)
@@ -352,10 +385,10 @@ def _example_keys(key: Array, count: int) -> Array:
 
 
 def _validate(
-    model: Teacher, x: np.ndarray, labels: np.ndarray, objective: Callable[[Array, Array], Array]
+    model: Teacher, x: np.ndarray, labels: Any, objective: Callable[[Array, Any], Array]
 ) -> tuple[float | None, float | None]:
     if not len(x):
         return None, None
     logits = predict(model, x)
-    loss = objective(jnp.asarray(logits), jnp.asarray(labels)).mean()
+    loss = objective(jnp.asarray(logits), jax.tree.map(jnp.asarray, labels)).mean()
     return float(loss), float((logits.argmax(axis=-1) == _hard_labels(labels)).mean())

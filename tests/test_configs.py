@@ -63,7 +63,8 @@ def test_smoke_variants_run(name, tmp_path):
 def test_the_reference_counts_are_the_reference_s():
     """500 mini-batches of 500 samples and 256 steps: 64 million teacher gradients for one CIFAR-10 run."""
     module = module_of(next(path for path in FILES if path.stem == "cifar10"))
-    assert config_lib.resolve(module.get_config("reference")).synthesis.gradient_queries == 64_000_000
+    settings = config_lib.resolve(module.get_config("reference")).synthesis
+    assert settings.num_batches * settings.batch_size * settings.num_steps == 64_000_000
 
 
 def test_the_reference_s_weights_and_augmentation_are_those_of_its_data():

@@ -1,13 +1,19 @@
 """Methods by name: each one file, all with one signature.
 
-A new method is a new file, a line in `METHODS`, and its defaults in `config.methods.<name>`.
+A new method is a new file with its defaults, and a line in `METHODS`.
 """
 
-from cake_jax.methods import cake, noise
-from cake_jax.methods.method import Method
+from cake_jax.methods import cake, naive, noise, real
+from cake_jax.methods.method import ANSWERS, Method, Queries, Round
 from cake_jax.types import CakeError
 
-METHODS: dict[str, Method] = {"cake": cake.METHOD, "lake": cake.METHOD, "noise": noise.METHOD}
+METHODS: dict[str, Method] = {
+    "cake": cake.METHOD,
+    "lake": cake.LAKE,
+    "noise": noise.METHOD,
+    "real": real.METHOD,
+    "naive": naive.METHOD,
+}
 
 
 def get(name: str) -> Method:
@@ -21,4 +27,4 @@ def get(name: str) -> Method:
     return METHODS[name]
 
 
-__all__ = ["METHODS", "Method", "get"]
+__all__ = ["ANSWERS", "METHODS", "Method", "Queries", "Round", "get"]

@@ -4,45 +4,36 @@ One method: LAKE is CAKE with a Langevin temperature of 1 (`config.methods.lake`
 AISTATS 2024 (arXiv 2306.02090), Algorithm 1.
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from jax import Array
 
-from cake_jax.methods.method import Method
-from cake_jax.synthesis import SynthesisInfo, minibatch
+from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.synthesis import minibatch
 from cake_jax.synthesis_settings import SynthesisSettings, check
 from cake_jax.teachers import Teacher
-from cake_jax.types import DataSpec, SampleBatch
+from cake_jax.types import DataSpec
 
 
-class CakeState(NamedTuple):
-    """Between two mini-batches there is nothing but the number of the next.
-
-    Attributes:
-      settings: How samples are made.
-      batch: m.
-    """
-
-    settings: SynthesisSettings
-    batch: int
-
-
-def init(key: Array, spec: DataSpec, settings: SynthesisSettings, first_batch: int = 0) -> CakeState:
-    """The state before mini-batch `first_batch`.
+def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) -> SynthesisSettings:
+    """The common settings as they are, if they fit `spec`.
 
     Raises:
-      CakeError: The settings do not fit `spec`.
+      CakeError: They do not.
     """
-    check(settings, spec)
-    return CakeState(settings, first_batch)
+    check(common, spec)
+    return common
 
 
 def next(
-    key: Array, state: CakeState, teacher: Teacher, student: Teacher | None = None
-) -> tuple[CakeState, SampleBatch, SynthesisInfo]:
-    """The next mini-batch; the student is not looked at."""
-    samples, info = minibatch(key, teacher, state.settings, state.batch)
-    return state._replace(batch=state.batch + 1), samples, info
+    key: Array, state: tuple, teacher: Teacher, student: Teacher | None, settings: SynthesisSettings, batch: int
+) -> Round:
+    """Mini-batch number `batch`; it depends on no other, and not on the student."""
+    samples, info = minibatch(key, teacher, settings, batch)
+    count = samples.num_samples
+    return Round(state, samples, info, Queries(forward=count, gradient=count * settings.num_steps))
 
 
-METHOD = Method(settings=lambda settings: settings, init=init, next=next)
+METHOD = Method(settings, next, defaults={"langevin_temperature": 0.0})
+LAKE = METHOD._replace(defaults={"langevin_temperature": 1.0})
