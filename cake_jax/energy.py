@@ -7,6 +7,7 @@ from jax import Array, lax
 from cake_jax import losses, parallel
 from cake_jax.synthesis_settings import SynthesisSettings
 from cake_jax.teachers import Teacher
+from cake_jax.teachers.statistics import NormInput, answer_with_norm_inputs
 
 
 def energy(x: Array, teacher: Teacher, target: Array, mask: Array, settings: SynthesisSettings) -> tuple[Array, Array]:
@@ -28,7 +29,7 @@ def energy(x: Array, teacher: Teacher, target: Array, mask: Array, settings: Syn
     Source: CAKE (arXiv 2306.02090), the extraction loss.
     """
     weights, groups = settings.weights, settings.num_groups
-    logits = set_logits(teacher, x)
+    logits, norm_inputs = _answers(teacher, x, look_inside=bool(weights.statistics))
     per_set = weights.cls * losses.classification(logits, target)
     if settings.contrastive == "mse":
         per_set += weights.contr * losses.contrastive_mse(logits)
@@ -50,10 +51,23 @@ def energy(x: Array, teacher: Teacher, target: Array, mask: Array, settings: Syn
         )
         total += weights.contr * 0.5 * groups**2 / snn
     if weights.entropy:
-        local = jnp.where(mask[:, None, None], jax.nn.softmax(logits), 0.0).sum(axis=(0, 1))
-        others = lax.stop_gradient(lax.psum(lax.stop_gradient(local), parallel.AXIS) - local)
-        total += weights.entropy * losses.negative_entropy((local + others) / settings.batch_size)
+        total += weights.entropy * losses.negative_entropy(_batch_mean(jax.nn.softmax(logits), mask, settings))
+    if weights.statistics:
+        for layer in norm_inputs:
+            inputs = layer.x.astype(jnp.float32).reshape(*target.shape, -1, layer.x.shape[-1])
+            # About the known mean, so that the square of it does not cancel.
+            shift = _batch_mean((inputs - layer.mean).mean(axis=2), mask, settings)
+            square = _batch_mean(jnp.square(inputs - layer.mean).mean(axis=2), mask, settings)
+            moments = layer.mean + shift, square - jnp.square(shift)
+            total += weights.statistics * losses.moment_distance(*moments, layer.mean, layer.var)
     return total, logits
+
+
+def _batch_mean(values: Array, mask: Array, settings: SynthesisSettings) -> Array:
+    """Mean over the samples of the mini-batch of values `[c, G, ...]`, with the other devices' part held constant."""
+    local = jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0.0).sum(axis=(0, 1))
+    others = lax.stop_gradient(lax.psum(lax.stop_gradient(local), parallel.AXIS) - local)
+    return (local + others) / settings.batch_size
 
 
 def logit_gap(logits: Array) -> Array:
@@ -65,11 +79,16 @@ def logit_gap(logits: Array) -> Array:
 
 def set_logits(teacher: Teacher, x: Array) -> Array:
     """Float32 logits `[c, G, K]` of sets `[c, G, *shape]`, in the arithmetic of the teacher's variables."""
+    return _answers(teacher, x)[0]
+
+
+def _answers(teacher: Teacher, x: Array, *, look_inside: bool = False) -> tuple[Array, list[NormInput]]:
+    """`set_logits`, and with a look inside what the teacher's batch norm sees of the samples, `[c G, ..., C]` each."""
     sets, groups = x.shape[:2]
     leaves = [leaf for leaf in jax.tree.leaves(teacher.variables) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    dtype = leaves[0].dtype if leaves else x.dtype
-    logits = teacher(x.reshape(sets * groups, *x.shape[2:]).astype(dtype))
-    return logits.astype(jnp.float32).reshape(sets, groups, -1)
+    x = x.reshape(sets * groups, *x.shape[2:]).astype(leaves[0].dtype if leaves else x.dtype)
+    logits, norm_inputs = answer_with_norm_inputs(teacher, x) if look_inside else (teacher(x), [])
+    return logits.astype(jnp.float32).reshape(sets, groups, -1), norm_inputs
 
 
 def _with_other_devices(local: Array) -> Array:

@@ -105,6 +105,23 @@ def total_variation(x: Array) -> Array:
     return (vertical + horizontal / (height * (row - channels))).reshape(x.shape[:-3])
 
 
+def moment_distance(mean: Array, var: Array, known_mean: Array, known_var: Array) -> Array:
+    """How far the moments of a layer's inputs are from known ones: `||mean - known|| + ||var - known||`, L2 norms.
+
+    Args:
+      mean: `[C]`.
+      var: `[C]`.
+      known_mean: `[C]`.
+      known_var: `[C]`.
+
+    Returns:
+      Scalar float32; its gradient is 0 where the moments are equal.
+
+    Source: DeepInversion, Yin et al. 2020 (arXiv 1912.08795), equation 4.
+    """
+    return optax.safe_norm(mean - known_mean, 1e-12) + optax.safe_norm(var - known_var, 1e-12)
+
+
 def negative_entropy(probabilities: Array) -> Array:
     """Mean over classes of `p log10 p`; low where the classes are evenly used.
 

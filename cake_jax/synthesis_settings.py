@@ -22,12 +22,14 @@ class Weights:
       contr: Contrastive pull within a set.
       tv: The data prior, total variation by default.
       entropy: Evenness of the classes over a mini-batch; couples its sets.
+      statistics: Distance from the moments that the teacher's batch norm remembers; couples the sets too.
     """
 
     cls: float = 1.0
     contr: float = 1.0
     tv: float = 0.0
     entropy: float = 0.0
+    statistics: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +83,8 @@ class SynthesisSettings:
     @property
     def couples_sets(self) -> bool:
         """Whether a loss term depends on all sets of a mini-batch at once."""
-        return bool(self.weights.entropy) or (self.contrastive == "snn" and bool(self.weights.contr))
+        coupling = self.weights.entropy or self.weights.statistics
+        return bool(coupling) or (self.contrastive == "snn" and bool(self.weights.contr))
 
 
 def check(settings: SynthesisSettings, spec: DataSpec) -> None:

@@ -15,16 +15,21 @@ class MLP(nn.Module):
       num_classes: K.
       num_hidden: Hidden layers after the first.
       width: Units of each hidden layer.
+      batch_norm: Whether batch norm stands before each ReLU.
     """
 
     num_classes: int
     num_hidden: int = 2
     width: int = 20
+    batch_norm: bool = False
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits `[B, K]` of x `[B, *shape]`."""
         x = x.reshape(x.shape[0], -1)
         for _ in range(1 + self.num_hidden):
-            x = nn.relu(Dense(self.width)(x))
+            x = Dense(self.width)(x)
+            if self.batch_norm:
+                x = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)(x)
+            x = nn.relu(x)
         return Dense(self.num_classes)(x)
