@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def write(
         if teacher.spec.is_image:
             figures["samples"] = sample_grid(first, teacher)
         elif teacher.spec.shape == (2,):
-            figures["boundaries"] = decision_boundaries(teacher, student, store.select(), dataset)
+            figures["boundaries"] = decision_boundaries(teacher, {"student": (student, store.select())}, dataset)
     folder = workdir / "figures"
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
@@ -166,27 +167,48 @@ def sample_grid(samples: SampleBatch, teacher: Teacher, *, columns: int = 10, ro
 
 
 def decision_boundaries(
-    teacher: Teacher, student: Teacher | None, samples: SampleBatch, dataset: Dataset | None
+    teacher: Teacher,
+    students: Mapping[str, tuple[Teacher | None, SampleBatch]],
+    dataset: Dataset | None,
+    *,
+    columns: int = 4,
 ) -> Figure:
-    """Decision regions of teacher and student in [-2, 2]^2, with real data (circles) and samples (triangles)."""
-    models = {"teacher": teacher} | ({"student": student} if student is not None else {})
-    figure = Figure(figsize=(4.4 * len(models), 4.4), layout="constrained")
+    """Decision regions in [-2, 2]^2, with real data (circles) and samples (triangles), the teacher's first.
+
+    Args:
+      teacher: The teacher.
+      students: By title, students with the samples that they were trained on. Of a single one, or of samples that
+        trained none, the teacher's panel shows the samples too.
+      dataset: Real data, or None.
+      columns: Panels a row at most.
+    """
+    own = next(iter(students.values()))[1] if len(students) == 1 else None
+    panels = [("teacher", teacher, own)]
+    panels += [(title, student, samples) for title, (student, samples) in students.items() if student is not None]
+    columns = min(columns, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.4 * columns, 4.4 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns, squeeze=False).ravel()
     points, shape = grid()
-    regions = {name: predict(model, points).argmax(axis=1) for name, model in models.items()}
-    for axes, (name, region) in zip(figure.subplots(1, len(models), squeeze=False)[0], regions.items(), strict=True):
+    regions = [predict(model, points).argmax(axis=1) for _, model, _ in panels]
+    for axis, (title, model, samples), region in zip(axes, panels, regions, strict=False):
         extent = (-GRID_LIMIT, GRID_LIMIT, -GRID_LIMIT, GRID_LIMIT)
         colors = _COLORS(np.arange(10))[:, :3] * 0.45 + 0.55
-        axes.imshow(colors[region.reshape(shape) % 10], extent=extent, origin="lower", interpolation="nearest")
+        axis.imshow(colors[region.reshape(shape) % 10], extent=extent, origin="lower", interpolation="nearest")
         if dataset is not None:
             points_x, points_y = dataset.test_x[:300], dataset.test_y[:300]
-            axes.scatter(*points_x.T, c=_COLORS(points_y % 10), s=12, edgecolors="white", linewidths=0.4, label="data")
-        x, label = samples.x[:1000], samples.logits[:1000].argmax(axis=1)
-        axes.scatter(*x.T, c=_COLORS(label % 10), s=14, marker="^", edgecolors="black", linewidths=0.4, label="samples")
-        title = name
-        if name == "student":
-            title += f": agrees on {np.mean(region == regions['teacher']):.1%} of the square"
-        axes.set(title=title, xlim=extent[:2], ylim=extent[2:], aspect="equal")
-    axes.legend(frameon=True, loc="upper right", fontsize=8)
+            axis.scatter(*points_x.T, c=_COLORS(points_y % 10), s=12, edgecolors="white", linewidths=0.4, label="data")
+        if samples is not None:
+            x, label = samples.x[:1000], samples.logits[:1000].argmax(axis=1)
+            axis.scatter(
+                *x.T, c=_COLORS(label % 10), s=14, marker="^", edgecolors="black", linewidths=0.4, label="samples"
+            )
+        if model is not teacher:
+            title += f": agrees on {np.mean(region == regions[0]):.1%} of the square"
+        axis.set(title=title, xlim=extent[:2], ylim=extent[2:], aspect="equal")
+    for axis in axes[len(panels) :]:
+        axis.axis("off")
+    axes[len(panels) - 1].legend(frameon=True, loc="upper right", fontsize=8)
     return figure
 
 

@@ -3,7 +3,8 @@
     python scripts/compare.py --config=configs/digits.py:few --methods=cake,lake,noise --seeds=0,1,2
 
 Every run stands in `<workdir>/<method>-<seed>` and is resumed or reused like any run; the first method's teacher of a
-seed serves them all. Prints a table in Markdown, and writes the figures of all runs as JSON to `--out`.
+seed serves them all. Prints a table in Markdown, writes the figures of all runs as JSON to `--out`, and draws them to
+`--figure`: of 2-dimensional data the first seed's decision regions and samples, of others the students' accuracies.
 """
 
 import json
@@ -11,20 +12,43 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from absl import app, flags
+from absl import app, flags, logging
+from matplotlib.figure import Figure
+from ml_collections import ConfigDict
+
+import cake_jax
+from cake_jax import data, report
 
 _METHODS = flags.DEFINE_list("methods", ["cake", "lake", "noise"], "Methods, in the order of the table.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
 _CONFIG = flags.DEFINE_string("config", None, "Config file, with a variant after a colon.", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the runs; by default runs/compare-<config name>[-<variant>].")
 _OUT = flags.DEFINE_string("out", "", "JSON file for the figures of all runs.")
+_FIGURE = flags.DEFINE_string("figure", "", "PNG file for the picture.")
 _RUN = Path(__file__).with_name("run.py")
+
+T = TypeVar("T")
+
+# Heading of a column, and its value in a run's results.
+COLUMNS: dict[str, Callable[[dict], float | None]] = {
+    "accuracy, %": lambda run: _percent(run["student"]["test_accuracy"]),
+    "agreement, %": lambda run: _percent(run["student"]["test_agreement"]),
+    "on the grid, %": lambda run: _percent(run["student"]["grid_agreement"]),
+    "logit gap, end / start": lambda run: run["logit_gaps"] and run["logit_gaps"]["end"] / run["logit_gaps"]["start"],
+    "samples": lambda run: run["samples"]["count"],
+    "forward queries": lambda run: run["queries"]["synthesis"]["forward"],
+    "gradient queries": lambda run: run["queries"]["synthesis"]["gradient"],
+    "seconds": lambda run: run["seconds"]["synthesis"] + run["seconds"]["student"],
+}
 
 
 def main(argv: list[str]) -> None:
     """Runs all pairs of method and seed, one after the other; other arguments go to each run."""
+    logging.set_verbosity(logging.ERROR)
     path, _, variant = _CONFIG.value.partition(":")
     workdir = Path(_WORKDIR.value or f"runs/compare-{Path(path).stem}{'-' * bool(variant)}{variant}")
     runs = []
@@ -38,16 +62,42 @@ def main(argv: list[str]) -> None:
             if subprocess.run(command, check=False).returncode:
                 sys.exit(f"error: this run failed: {shlex.join(command)}")
             runs.append(json.loads((folder / "results.json").read_text()) | {"logit_gaps": _gaps(folder)})
-    print(_table(runs))
+    print(table(runs))
     if _OUT.value:
         content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": runs}
         Path(_OUT.value).write_text(json.dumps(content, indent=1) + "\n")
+    if _FIGURE.value:
+        folders = {method: workdir / f"{method}-{_SEEDS.value[0]}" for method in _METHODS.value}
+        _picture(folders, runs).savefig(_FIGURE.value, dpi=110)
+
+
+def table(runs: list[dict]) -> str:
+    """In Markdown: a row a method, mean and standard deviation over its runs; columns of which nothing is known go."""
+    columns = {name: of for name, of in COLUMNS.items() if any(of(run) is not None for run in runs)}
+    rows = [f"| method | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
+    for method in dict.fromkeys(run["method"] for run in runs):
+        values = [[of(run) for run in runs if run["method"] == method] for of in columns.values()]
+        rows.append(f"| {method} | {' | '.join(map(_mean, values))} |")
+    return "\n".join(rows)
+
+
+def _mean(values: list[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    if not known:
+        return "-"
+    if all(isinstance(value, int) for value in known):
+        return f"{round(statistics.mean(known)):,}"
+    return f"{statistics.mean(known):.2f} ± {statistics.stdev(known) if len(known) > 1 else 0:.2f}"
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
 
 
 def _gaps(folder: Path) -> dict[str, float] | None:
     """Median over the mini-batches of the median logit gap within a set, at the start and at the end."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    rows = [row for row in rows if row["stage"] == "synthesis"]
+    rows = [row for row in rows if row["stage"] == "synthesis" and "logit_gap" in row]
     if not rows:
         return None
     return {
@@ -56,28 +106,40 @@ def _gaps(folder: Path) -> dict[str, float] | None:
     }
 
 
-def _table(runs: list[dict]) -> str:
-    rows = [
-        "| method | student accuracy | agreement | logit gap, end / start | teacher queries |",
-        "|---|---|---|---|---|",
-    ]
-    for method in dict.fromkeys(run["method"] for run in runs):
-        mine = [run for run in runs if run["method"] == method]
-        samples, gaps = mine[0]["samples"], [run["logit_gaps"] for run in mine]
-        ratio = f"{statistics.mean(g['end'] / g['start'] for g in gaps):.2f}" if all(gaps) else "-"
-        rows.append(
-            f"| {method} | {_mean(mine, 'test_accuracy')} | {_mean(mine, 'test_agreement')} "
-            f"| {ratio} | {samples['teacher_queries']:,} |"
-        )
-    return "\n".join(rows)
+def _picture(folders: dict[str, Path], runs: list[dict]) -> Figure:
+    teacher = _load(next(iter(folders.values())) / "teacher", cake_jax.Teacher)
+    if teacher.spec.shape != (2,):
+        return accuracies(runs)
+    config = ConfigDict(json.loads((next(iter(folders.values())) / "config.json").read_text()))
+    dataset = data.load(config.dataset.name, data_dir=config.dataset.data_dir)
+    loaded = {method: _load(folder, cake_jax.Run) for method, folder in folders.items()}
+    students = {method: (run.student, run.samples.select()) for method, run in loaded.items()}
+    return report.decision_boundaries(teacher, students, dataset, columns=3)
 
 
-def _mean(runs: list[dict], name: str) -> str:
-    """Mean and standard deviation over the seeds, in percent."""
-    values = [100 * run["student"][name] for run in runs if run["student"][name] is not None]
-    if not values:
-        return "-"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values) if len(values) > 1 else 0:.2f}"
+def _load(folder: Path, kind: type[T]) -> T:
+    loaded = cake_jax.load(folder)
+    assert isinstance(loaded, kind)
+    return loaded
+
+
+def accuracies(runs: list[dict]) -> Figure:
+    """A line a method: each run's student, their mean, and the teachers' mean."""
+    methods = list(dict.fromkeys(run["method"] for run in runs))
+    figure = Figure(figsize=(6.4, 1.0 + 0.38 * len(methods)), layout="constrained")
+    axes = figure.subplots()
+    for place, method in enumerate(methods):
+        values = [100 * run["student"]["test_accuracy"] for run in runs if run["method"] == method]
+        axes.plot(values, [place] * len(values), "o", alpha=0.5, color="tab:blue")
+        axes.plot(statistics.mean(values), place, "|", markersize=18, markeredgewidth=2, color="tab:blue")
+    teachers = statistics.mean(100 * run["teacher"]["test_accuracy"] for run in runs)
+    axes.axvline(teachers, linestyle="--", color="tab:gray", label="teacher")
+    axes.set_yticks(range(len(methods)), methods)
+    axes.invert_yaxis()
+    axes.set_xlabel("student's test accuracy, %; a dot a seed, a bar their mean")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(frameon=False, loc="lower left")
+    return figure
 
 
 if __name__ == "__main__":

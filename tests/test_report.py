@@ -109,8 +109,10 @@ FIGURES = {
     "colour samples": lambda path: report.sample_grid(samples(image_model(3).spec), image_model(3, low=0.0, high=1.0)),
     "samples without limits": lambda path: report.sample_grid(samples(image_model().spec), image_model()),
     "one sample": lambda path: report.sample_grid(samples(image_model().spec, 1, 1), image_model()),
-    "boundaries": lambda path: report.decision_boundaries(TEACHER, STUDENT, samples(PLANE), dataset()),
-    "boundaries of the teacher alone": lambda path: report.decision_boundaries(TEACHER, None, samples(PLANE), None),
+    "boundaries": lambda path: report.decision_boundaries(TEACHER, {"student": (STUDENT, samples(PLANE))}, dataset()),
+    "boundaries of the teacher alone": lambda path: report.decision_boundaries(
+        TEACHER, {"student": (None, samples(PLANE))}, None
+    ),
 }
 
 
@@ -130,10 +132,10 @@ def test_figure_is_drawn(name, tmp_path):
         lambda path, x: report.training_curves(training_log(path, validation=[False, True][x])),
         lambda path, x: report.synthesis_curves(synthesis_log(path, gap=[1.0, 2.0][x])),
         lambda path, x: report.sample_grid(samples(image_model().spec, seed=x), image_model(low=-3.0, high=3.0)),
-        lambda path, x: report.decision_boundaries([TEACHER, STUDENT][x], None, samples(PLANE), None),
-        lambda path, x: report.decision_boundaries(TEACHER, [TEACHER, STUDENT][x], samples(PLANE), None),
-        lambda path, x: report.decision_boundaries(TEACHER, None, samples(PLANE, seed=x), None),
-        lambda path, x: report.decision_boundaries(TEACHER, None, samples(PLANE), dataset(x)),
+        lambda path, x: report.decision_boundaries([TEACHER, STUDENT][x], {"student": (None, samples(PLANE))}, None),
+        lambda path, x: report.decision_boundaries(TEACHER, {"student": ([TEACHER, STUDENT][x], samples(PLANE))}, None),
+        lambda path, x: report.decision_boundaries(TEACHER, {"student": (None, samples(PLANE, seed=x))}, None),
+        lambda path, x: report.decision_boundaries(TEACHER, {"student": (None, samples(PLANE))}, dataset(x)),
     ],
     ids=["loss", "stage", "validation", "gap", "images", "teacher", "student", "samples", "data"],
 )

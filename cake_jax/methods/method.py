@@ -63,8 +63,8 @@ class Method(NamedTuple):
         processes.
       training: `settings -> TrainSettings`, how the student trains after each round, for so many epochs, on all samples
         that there are by then; None for methods that do not look at the student.
-      reads_data: Whether the method is given the real training data, `(x, y)`; then `target` of its samples is their
-        true class. No other method sees any.
+      reads_data: Whether the method is given the real training data, `(x, y)`; then `target` of its samples is the
+        student's hard label. No other method sees any.
     """
 
     settings: Callable[[SynthesisSettings, Mapping[str, Any], DataSpec], Any]

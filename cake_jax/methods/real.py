@@ -13,11 +13,22 @@ from jax import Array
 
 from cake_jax import synthesis
 from cake_jax.evaluation import predict
-from cake_jax.methods import cake
-from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.methods.method import Method, Queries, Round, combined
 from cake_jax.synthesis_settings import SynthesisSettings
 from cake_jax.teachers import Teacher
-from cake_jax.types import DataSpec, Examples
+from cake_jax.types import CakeError, DataSpec, Examples
+
+
+@dataclasses.dataclass(frozen=True)
+class RealSettings(SynthesisSettings):
+    """Settings of `real`.
+
+    Attributes:
+      hard_label: What the loss's hard part holds the student to: the classes of the `data`, as in Hinton's formula, or
+        the `teacher`'s argmax, as with every other method.
+    """
+
+    hard_label: str = "data"
 
 
 class RealInfo(NamedTuple):
@@ -30,27 +41,34 @@ class RealInfo(NamedTuple):
     target_accuracy: float
 
 
-def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) -> SynthesisSettings:
-    """The same settings with T = 0; of them only the number of samples matters."""
-    return cake.settings(dataclasses.replace(common, num_steps=0), own, spec)
+def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) -> RealSettings:
+    """The same settings with T = 0; of them only the number of samples matters.
+
+    Raises:
+      CakeError: An unknown `hard_label`.
+    """
+    if own["hard_label"] not in ("data", "teacher"):
+        raise CakeError(f"methods.real.hard_label: '{own['hard_label']}' is not one of data, teacher")
+    return combined(RealSettings, common, {**own, "num_steps": 0})
 
 
-def init(key: Array, spec: DataSpec, settings: SynthesisSettings, data: Examples | None) -> Examples:
+def init(key: Array, spec: DataSpec, settings: RealSettings, data: Examples | None) -> Examples:
     """The training data, x `[N, *shape]` and classes `[N]`."""
     assert data is not None
     return data
 
 
 def next(
-    key: Array, state: Examples, teacher: Teacher, student: Teacher | None, settings: SynthesisSettings, batch: int
+    key: Array, state: Examples, teacher: Teacher, student: Teacher | None, settings: RealSettings, batch: int
 ) -> Round:
     """The next images in their order, from the first again after the last."""
     x, classes = state
     rows = (batch * settings.batch_size + np.arange(settings.batch_size)) % len(x)
     logits = predict(teacher, x[rows])
-    samples = synthesis.labelled(x[rows], logits, classes[rows].astype(np.int32), settings, batch)
-    accuracy = float((logits.argmax(-1) == samples.target).mean())
-    return Round(state, samples, RealInfo(accuracy), Queries(forward=len(rows)))
+    answers = logits.argmax(-1)
+    target = classes[rows] if settings.hard_label == "data" else answers
+    samples = synthesis.labelled(x[rows], logits, target.astype(np.int32), settings, batch)
+    return Round(state, samples, RealInfo(float((answers == classes[rows]).mean())), Queries(forward=len(rows)))
 
 
-METHOD = Method(settings, next, init, needs="labels", reads_data=True)
+METHOD = Method(settings, next, init, defaults={"hard_label": "data"}, needs="labels", reads_data=True)
