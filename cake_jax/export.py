@@ -1,10 +1,13 @@
-"""Exports samples, or a model, as one file.
+"""Exports samples, a ledger of queries, or a model, as one file.
 
 python -m cake_jax.export runs/digits/samples samples.npz
+python -m cake_jax.export queries.sqlite queries.npz
 python -m cake_jax.export runs/digits/student student.safetensors
 python -m cake_jax.export runs/digits/student student.stablehlo
 """
 
+import contextlib
+import json
 import sys
 from pathlib import Path
 
@@ -15,7 +18,8 @@ import numpy as np
 from cake_jax.checkpoint import load_model
 from cake_jax.files import write_atomically
 from cake_jax.samples import INDEX, SampleStore
-from cake_jax.teachers import Teacher, to_torch_tensors, weight_files
+from cake_jax.teachers import Ledger, Teacher, to_torch_tensors, weight_files
+from cake_jax.teachers.answers import to_logits
 from cake_jax.types import CakeError, first_line
 
 STABLEHLO = ".stablehlo"
@@ -34,11 +38,37 @@ def export(folder: str | Path, path: str | Path) -> int:
     """
     if not (Path(folder) / INDEX).exists():
         raise CakeError(f"{folder}: no sample store ({INDEX} is missing)")
-    if Path(path).suffix != ".npz":
-        raise CakeError(f"{path}: name a file that ends in .npz")
+    _check_npz(path)
     samples = SampleStore(folder).select()
     np.savez(path, allow_pickle=False, **samples._asdict())
     return samples.num_samples
+
+
+def export_queries(ledger: str | Path, path: str | Path) -> int:
+    """Writes all answered queries of a ledger as one `.npz`, in the order in which they were asked; returns how many.
+
+    It holds x `[N, *shape]` float32, normalised; logits `[N, K]` float32, labels `[N]` int32, the largest logits'; and
+    spec, the fields of the `DataSpec` as JSON, with which x is `(pixel - mean) / std`.
+
+    Args:
+      ledger: The ledger's file; no run may have it open.
+      path: The file to write; its name ends in `.npz`.
+
+    Raises:
+      CakeError: The ledger is missing, damaged or in use, or the file's name ends otherwise.
+    """
+    _check_npz(path)
+    with contextlib.closing(Ledger(ledger)) as opened:
+        (x, answers), terms = opened.answered(), opened.terms
+    logits = to_logits(answers, terms.answers, terms.spec.num_classes)
+    labels = logits.argmax(-1).astype(np.int32)
+    np.savez(path, allow_pickle=False, x=x, logits=logits, labels=labels, spec=json.dumps(terms.spec.to_dict()))
+    return len(x)
+
+
+def _check_npz(path: str | Path) -> None:
+    if Path(path).suffix != ".npz":
+        raise CakeError(f"{path}: name a file that ends in .npz")
 
 
 def to_safetensors(model: Teacher, path: str | Path, *, naming: str | None = None) -> str:
@@ -86,28 +116,31 @@ def to_stablehlo(model: Teacher, path: str | Path) -> None:
     write_atomically(Path(path), bytes(content))
 
 
-def main(folder: str, path: str) -> str:
+def main(source: str, path: str) -> str:
     """What the command does, by the ending of `path`; returns what to tell the user.
 
     Raises:
       CakeError: As the functions above, `load_model`, or another ending.
     """
     suffix = Path(path).suffix
+    if suffix == ".npz" and Path(source).is_file():
+        return f"{export_queries(source, path)} queries written to {path}"
     if suffix == ".npz":
-        return f"{export(folder, path)} samples written to {path}"
+        return f"{export(source, path)} samples written to {path}"
     if suffix == weight_files.SAFETENSORS:
-        return f"weights written to {path}, named as {to_safetensors(load_model(Path(folder)), path)} does"
+        return f"weights written to {path}, named as {to_safetensors(load_model(Path(source)), path)} does"
     if suffix == STABLEHLO:
-        to_stablehlo(load_model(Path(folder)), path)
+        to_stablehlo(load_model(Path(source)), path)
         return f"program written to {path}"
     raise CakeError(
-        f"{path}: name a file that ends in .npz (for samples), {weight_files.SAFETENSORS} or {STABLEHLO} (for models)"
+        f"{path}: name a file that ends in .npz (for samples or queries), "
+        f"{weight_files.SAFETENSORS} or {STABLEHLO} (for models)"
     )
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("usage: python -m cake_jax.export FOLDER FILE.{npz,safetensors,stablehlo}")
+        sys.exit("usage: python -m cake_jax.export FOLDER_OR_LEDGER FILE.{npz,safetensors,stablehlo}")
     try:
         print(main(sys.argv[1], sys.argv[2]))
     except (CakeError, OSError) as problem:

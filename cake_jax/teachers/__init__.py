@@ -2,12 +2,14 @@
 
 from cake_jax.teachers.by_name import from_hub, from_name
 from cake_jax.teachers.equinox_module import from_equinox
+from cake_jax.teachers.ledger import Ledger
 from cake_jax.teachers.live_torch import from_torch
 from cake_jax.teachers.nnx_module import from_nnx
 from cake_jax.teachers.teacher import LinenApply, Teacher, as_teacher, from_function, from_linen
 from cake_jax.teachers.torch_weights import from_torch_weights, to_torch_tensors
 
 __all__ = [
+    "Ledger",
     "LinenApply",
     "Teacher",
     "as_teacher",

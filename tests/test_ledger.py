@@ -1,0 +1,276 @@
+"""The ledger of queries: what it holds, and what is left of it after kills and damage."""
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cake_jax
+from cake_jax import export
+from cake_jax.teachers.answers import LABEL_LOGIT
+from cake_jax.teachers.ledger import Ledger, Terms, digests
+from cake_jax.types import CakeError, DataSpec
+
+SPEC = DataSpec((3,), 4, mean=(0.5,), std=(0.25,), low=0.0, high=1.0)
+TERMS = Terms(SPEC, "scores")
+# Subprocesses import the same package as this process.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(cake_jax.__file__).parents[1]), *sys.path])}
+RECORD_FOREVER = """
+import sys
+import numpy as np
+from cake_jax.teachers.ledger import Ledger, Terms
+from cake_jax.types import DataSpec
+ledger = Ledger(sys.argv[1], Terms(DataSpec((3,), 4), "logits"))
+for number in range(100_000):
+    request = ledger.reserve(np.float32([[number, 0, 0], [number, 1, 0]]))
+    print("reserved", number, flush=True)
+    ledger.record(request, np.full((2, 4), number, np.float32))
+    print("recorded", number, flush=True)
+"""
+
+
+def inputs(seed, count=5):
+    return np.random.default_rng(seed).normal(size=(count, 3)).astype(np.float32)
+
+
+def scores(x):
+    return np.exp(x[:, :1] * np.arange(4, dtype=np.float32)).astype(np.float32)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A ledger of two answered requests, and one between them that is not."""
+    with contextlib.closing(Ledger(tmp_path / "ledger.sqlite", TERMS)) as ledger:
+        for seed in range(3):
+            request = ledger.reserve(inputs(seed))
+            if seed != 1:
+                ledger.record(request, scores(request.x))
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def opened(path):
+    with contextlib.closing(Ledger(path, TERMS)) as ledger:
+        yield ledger
+
+
+def one_line(caught, *parts):
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert str(part) in message
+
+
+def test_what_was_recorded_is_there_again(opened):
+    assert (opened.num_rows, opened.num_answered) == (15, 10)
+    x, answers = opened.answered()
+    np.testing.assert_array_equal(x, np.concatenate([inputs(0), inputs(2)]))
+    np.testing.assert_array_equal(answers, scores(x))
+    assert x.dtype == answers.dtype == np.float32
+    known, waiting, new = digests(inputs(0)), digests(inputs(1)), digests(inputs(9))
+    found = opened.find([*known, *waiting, *new])
+    assert found.keys() == {*known, *waiting}
+    np.testing.assert_array_equal([found[name] for name in known], scores(inputs(0)))
+    assert [found[name] for name in waiting] == [None] * 5
+
+
+def test_what_waits_is_there_as_it_was_reserved(opened):
+    (request,) = opened.pending()
+    np.testing.assert_array_equal(request.x, inputs(1))
+    assert request.key == opened.reserve(inputs(1)).key
+    opened.record(request, scores(request.x))
+    assert opened.pending() == []
+    assert opened.num_answered == 15
+
+
+def test_a_reservation_is_made_once(opened):
+    for seed in (0, 1):
+        opened.reserve(inputs(seed))
+    assert opened.num_rows == 15
+    assert opened.num_answered == 10
+
+
+def test_a_row_belongs_to_one_request(opened):
+    with pytest.raises(CakeError) as caught:
+        opened.reserve(np.concatenate([inputs(9), inputs(1)[:1]]))
+    one_line(caught, opened.name)
+    assert opened.num_rows == 15
+    assert len(opened.pending()) == 1
+
+
+def test_the_first_answers_count(opened):
+    request = opened.reserve(inputs(0))
+    opened.record(request, np.zeros((5, 4), np.float32))
+    np.testing.assert_array_equal(opened.answered()[1][:5], scores(inputs(0)))
+
+
+def test_keys_are_those_of_rows_order_and_terms(tmp_path):
+    def key(x, terms=TERMS):
+        with contextlib.closing(Ledger(None, terms)) as ledger:
+            return ledger.reserve(x).key
+
+    x = inputs(0)
+    assert key(x) == key(x.copy(order="F"))
+    others = {
+        key(x[::-1]),
+        key(x[:4]),
+        key(np.nextafter(x, np.float32(9))),
+        key(x, Terms(SPEC, "logits")),
+        key(x, Terms(SPEC, "scores", pixels=False)),
+    }
+    assert len(others) == 5
+    assert key(x) not in others
+
+
+def test_labels(tmp_path):
+    with contextlib.closing(Ledger(None, Terms(SPEC, "labels"))) as ledger:
+        ledger.record(ledger.reserve(inputs(0)), np.array([3, 0, 1, 2, 3]))
+        assert ledger.answered()[1].tolist() == [3, 0, 1, 2, 3]
+        assert ledger.find(digests(inputs(0)[:1])) == {digests(inputs(0))[0]: 3}
+
+
+@pytest.mark.parametrize(
+    ("terms", "parts"),
+    [
+        (Terms(SPEC, "logits"), ("answers", "scores", "logits")),
+        (Terms(SPEC, "scores", pixels=False), ("pixels",)),
+        (Terms(DataSpec((3,), 4, mean=(0.5,), std=(0.2,), low=0.0, high=1.0), "scores"), ("std", 0.25, 0.2)),
+        (Terms(DataSpec((2,), 4), "scores"), ("shape", "(3,)", "(2,)")),
+    ],
+)
+def test_other_terms_are_refused(path, terms, parts):
+    with pytest.raises(CakeError) as caught:
+        Ledger(path, terms)
+    one_line(caught, path, *parts)
+    Ledger(path, TERMS).close()
+
+
+def test_no_such_kind_of_answers():
+    with pytest.raises(CakeError, match="'guesses' is not one of labels, scores, logits"):
+        Terms(SPEC, "guesses")
+
+
+def test_one_process_at_a_time(path, opened):
+    with pytest.raises(CakeError) as caught:
+        Ledger(path, TERMS)
+    one_line(caught, path, "another process")
+    code = f"import sqlite3\nsqlite3.connect({str(path)!r}, timeout=0).execute('SELECT * FROM rows')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert "database is locked" in done.stderr, done.stderr
+    opened.close()
+    Ledger(path).close()
+
+
+def other_database(path):
+    path.unlink()
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE rows (x)")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda path: path.write_bytes(b"no database, and long enough to be one" * 100),
+        lambda path: path.write_bytes(path.read_bytes()[:5000]),
+        lambda path: path.write_bytes(path.read_bytes()[:4096]),
+        lambda path: os.truncate(path, 0),
+        lambda path: path.unlink(),
+        lambda path: (path.unlink(), path.mkdir()),
+        other_database,
+    ],
+    ids=["text", "cut", "cut between pages", "empty", "missing", "folder", "of something else"],
+)
+def test_what_is_no_ledger(path, spoil, tmp_path):
+    spoil(path)
+    with pytest.raises(CakeError) as caught:
+        export.main(str(path), str(tmp_path / "queries.npz")) if not path.is_dir() else Ledger(path)
+    one_line(caught, path)
+    assert not (tmp_path / "queries.npz").exists()
+
+
+def test_a_flipped_byte_never_becomes_an_answer(path):
+    """Wherever it is, it is found, or makes no difference."""
+    whole = path.read_bytes()
+    with contextlib.closing(Ledger(path)) as ledger:
+        x, answers = ledger.answered()
+        (waiting,) = ledger.pending()
+    refusals, harmless = [], 0
+    for place in range(0, len(whole), 61):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
+        try:
+            with contextlib.closing(Ledger(path)) as ledger:
+                found, (request,), terms = ledger.answered(), ledger.pending(), ledger.terms
+        except CakeError as error:
+            refusals.append(str(error))
+            continue
+        harmless += 1
+        assert terms == TERMS, place
+        np.testing.assert_array_equal(found[0], x, str(place))
+        np.testing.assert_array_equal(found[1], answers, str(place))
+        np.testing.assert_array_equal(request.x, waiting.x, str(place))
+    assert min(len(refusals), harmless) > 5
+    assert not any("\n" in message for message in refusals)
+
+
+def test_a_full_disk_reserves_nothing(path):
+    with contextlib.closing(Ledger(path, TERMS)) as ledger:
+        ledger._connection.execute("PRAGMA max_page_count = 1")  # no more than the file has now
+        with pytest.raises(CakeError) as caught:
+            ledger.reserve(inputs(3, 2000))
+        one_line(caught, path, "full")
+        assert (ledger.num_rows, len(ledger.pending())) == (15, 1)
+    with contextlib.closing(Ledger(path, TERMS)) as ledger:
+        assert ledger.num_rows == 15
+
+
+def test_a_killed_process_loses_nothing_that_it_recorded(tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    command = [sys.executable, "-c", RECORD_FOREVER, str(path)]
+    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        lines = []
+        while "recorded 5" not in lines:
+            lines.append(process.stdout.readline().strip())
+        process.send_signal(signal.SIGKILL)
+        lines += process.stdout.read().splitlines()
+    with contextlib.closing(Ledger(path)) as ledger:
+        x, answers = ledger.answered()
+        recorded = sum(line.startswith("recorded") for line in lines)
+        reserved = sum(line.startswith("reserved") for line in lines)
+        assert recorded <= len(x) / 2 <= reserved
+        assert reserved <= ledger.num_rows / 2 <= reserved + 1
+        np.testing.assert_array_equal(x[:, 0], np.arange(len(x)) // 2)
+        np.testing.assert_array_equal(answers, np.repeat(x[:, :1], 4, axis=1))
+        assert sum(len(request.x) for request in ledger.pending()) == ledger.num_rows - len(x)
+
+
+def test_export(path, tmp_path):
+    told = export.main(str(path), str(tmp_path / "queries.npz"))
+    assert "10 queries" in told
+    with np.load(tmp_path / "queries.npz", allow_pickle=False) as content:
+        assert sorted(content) == ["labels", "logits", "spec", "x"]
+        np.testing.assert_array_equal(content["x"], np.concatenate([inputs(0), inputs(2)]))
+        np.testing.assert_allclose(content["logits"], content["x"][:, :1] * np.arange(4), rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(content["labels"], np.where(content["x"][:, 0] > 0, 3, 0))
+        assert content["labels"].dtype == np.int32
+        assert DataSpec.from_dict(json.loads(str(content["spec"]))) == SPEC
+
+
+def test_export_of_labels(tmp_path):
+    with contextlib.closing(Ledger(tmp_path / "ledger.sqlite", Terms(SPEC, "labels"))) as ledger:
+        ledger.record(ledger.reserve(inputs(0)), np.array([3, 0, 1, 2, 3]))
+    export.export_queries(tmp_path / "ledger.sqlite", tmp_path / "queries.npz")
+    with np.load(tmp_path / "queries.npz", allow_pickle=False) as content:
+        assert content["labels"].tolist() == [3, 0, 1, 2, 3]
+        assert (content["logits"].max(-1) == LABEL_LOGIT).all()
+
+
+def test_export_to_a_file_of_another_name(path, tmp_path):
+    with pytest.raises(CakeError, match=r"queries\.csv: name a file that ends in \.npz"):
+        export.export_queries(path, tmp_path / "queries.csv")
