@@ -1,6 +1,8 @@
 """Ways to turn anything trained into a `Teacher`: a pure, differentiable callable with a data specification."""
 
+from cake_jax.teachers.black_box import BlackBox, QuerySettings
 from cake_jax.teachers.by_name import from_hub, from_name
+from cake_jax.teachers.endpoint import Endpoint, Unanswered
 from cake_jax.teachers.equinox_module import from_equinox
 from cake_jax.teachers.ledger import Ledger
 from cake_jax.teachers.live_torch import from_torch
@@ -9,9 +11,13 @@ from cake_jax.teachers.teacher import LinenApply, Teacher, as_teacher, from_func
 from cake_jax.teachers.torch_weights import from_torch_weights, to_torch_tensors
 
 __all__ = [
+    "BlackBox",
+    "Endpoint",
     "Ledger",
     "LinenApply",
+    "QuerySettings",
     "Teacher",
+    "Unanswered",
     "as_teacher",
     "from_equinox",
     "from_function",
