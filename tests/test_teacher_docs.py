@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cake_jax import DataSpec, models, teachers
-from cake_jax.export import to_safetensors
+from cake_jax.export import export_queries, to_safetensors
 from cake_jax.teachers import LinenApply, Teacher, from_torch_weights
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +35,7 @@ def test_every_example_is_tried():
         "By name",
         "Flax NNX, as teacher and as student",
         "Equinox",
+        "A black box",
         "Out again",
     ]
 
@@ -79,6 +80,17 @@ def test_nnx():
 def test_equinox():
     pytest.importorskip("equinox")
     assert run("Equinox")["teacher"].num_params == 2 * 32 + 32 + 32 * 32 + 32 + 32 * 3 + 3
+
+
+def test_a_black_box(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    found = run("A black box")
+    assert capsys.readouterr().out == "1500\n"
+    pixels = found["spec"].denormalize(found["x"])
+    np.testing.assert_array_equal(found["logits"].argmax(-1), pixels[:, 0] > pixels[:, 1])
+    assert found["logits"].max() == 110
+    np.testing.assert_array_equal(found["again"], found["logits"][:500])
+    assert export_queries("queries.sqlite", "queries.npz") == 1500
 
 
 def test_out_again(tmp_path, monkeypatch):
