@@ -12,6 +12,8 @@ from ml_collections import ConfigDict, config_dict
 
 from cake_jax import data, methods, models
 from cake_jax.synthesis_settings import SynthesisSettings, Weights
+from cake_jax.teachers import QuerySettings
+from cake_jax.teachers.answers import KINDS as ANSWERS
 from cake_jax.train import DistillationLoss, TrainSettings, check as check_training
 from cake_jax.types import CakeError, DataSpec
 
@@ -41,6 +43,23 @@ def default() -> ConfigDict:
     config.teacher.from_run = ""  # folder of a finished run whose teacher to use; no teacher is trained then
     # File of weights for teacher.model, safetensors or PyTorch's; likewise.
     config.teacher.weights = ""
+
+    # A teacher that can only be queried. Without url and function it is the run's own teacher in disguise.
+    config.black_box = ConfigDict()
+    config.black_box.answers = ""  # labels, scores (probabilities) or logits; empty for a teacher that is no black box
+    config.black_box.budget = 0  # inputs that it may be asked for in all; required
+    config.black_box.url = ""  # of an HTTP endpoint
+    config.black_box.body = "json"  # json or npy
+    config.black_box.authorization = ""  # environment variable that holds the value of the header Authorization
+    config.black_box.timeout = 60.0  # seconds without a sign of the server
+    config.black_box.function = ""  # module:name of a function of pixels
+    config.black_box.pixels = True  # whether a function or endpoint sees pixels, else normalised inputs
+    config.black_box.max_rows = 256  # inputs a request
+    config.black_box.rows_per_second = 0.0  # 0 for no limit
+    config.black_box.requests_per_second = 0.0  # 0 for no limit
+    config.black_box.tries = 6  # of a request that is not answered
+    config.black_box.ledger = ""  # file of queries and answers; empty for ledger.sqlite in the run's folder
+    config.black_box.evaluate = False  # whether an endpoint or function is asked for the test set too; it counts
 
     config.student = _training(validation_fraction=0.01)
     config.student.temperature = 1.0  # tau of the soft labels
@@ -129,6 +148,7 @@ class Settings(NamedTuple):
       teacher: How the teacher is trained.
       synthesis: How samples are made, as the method reads it: `SynthesisSettings`, or what inherits from them.
       student: How the student is trained.
+      queries: How the teacher is queried; None for a teacher that is no black box.
     """
 
     spec: DataSpec
@@ -136,6 +156,7 @@ class Settings(NamedTuple):
     teacher: TrainSettings
     synthesis: SynthesisSettings
     student: TrainSettings
+    queries: QuerySettings | None
 
 
 def resolve(config: ConfigDict, spec: DataSpec | None = None) -> Settings:
@@ -166,13 +187,20 @@ def resolve(config: ConfigDict, spec: DataSpec | None = None) -> Settings:
     common = SynthesisSettings(**fields, weights=Weights(**config.synthesis.weights))
     synthesis = method.settings(common, own, spec)
     loss = DistillationLoss(config.student.temperature, config.student.hard_weight)
-    settings = Settings(
-        spec, method, _train_settings(config.teacher), synthesis, _train_settings(config.student, loss=loss)
-    )
+    teacher, student = _train_settings(config.teacher), _train_settings(config.student, loss=loss)
+    settings = Settings(spec, method, teacher, synthesis, student, _query_settings(config))
     for stage in ("teacher", "student"):
         check_training(getattr(settings, stage), spec, stage)
         models.create(config[stage].model.name, spec, config[stage].model.options)
     run = config.run
+    answers = config.black_box.answers
+    answered = {"": methods.ANSWERS, "labels": ("labels",)}.get(answers, ("labels", "scores"))
+    if method.needs not in answered:
+        fitting = (name for name, other in methods.METHODS.items() if other.needs in answered)
+        raise CakeError(
+            f"method: '{config.method}' needs the teacher's {method.needs}, and black_box.answers are {answers}; "
+            f"take one of {', '.join(fitting)}"
+        )
     if config.teacher.weights and config.teacher.from_run:
         raise CakeError("teacher.weights: a teacher comes from a file or from teacher.from_run, not from both")
     if not run.teacher and not brings_teacher(config) and (run.synthesis or run.evaluation):
@@ -184,7 +212,12 @@ def resolve(config: ConfigDict, spec: DataSpec | None = None) -> Settings:
 
 def brings_teacher(config: ConfigDict) -> bool:
     """Whether the teacher comes from elsewhere, so that none is trained."""
-    return bool(config.teacher.from_run or config.teacher.weights)
+    return bool(config.teacher.from_run or config.teacher.weights or is_far(config))
+
+
+def is_far(config: ConfigDict) -> bool:
+    """Whether the teacher is behind an address or a function, and nothing of it at hand."""
+    return bool(config.black_box.url or config.black_box.function)
 
 
 def check_fields(config: ConfigDict) -> None:
@@ -218,6 +251,24 @@ def _training(validation_fraction: float) -> ConfigDict:
     section.validation_fraction = validation_fraction
     section.augment = ()  # names in cake_jax.augment.NAMES, in order: ("crop", "flip")
     return section
+
+
+def _query_settings(config: ConfigDict) -> QuerySettings | None:
+    """Of `config.black_box`, where limits of 0 are none."""
+    section = config.black_box
+    if not section.answers:
+        if is_far(config):
+            raise CakeError("black_box.answers: say what the teacher answers, labels, scores or logits")
+        return None
+    if section.answers not in ANSWERS:
+        raise CakeError(f"black_box.answers: '{section.answers}' is not one of {', '.join(ANSWERS)}")
+    if section.budget <= 0:
+        raise CakeError("black_box.budget: give the number of inputs that the teacher may be asked for in all")
+    if section.url and section.function:
+        raise CakeError("black_box.url: a teacher is behind an address or a function, not both")
+    fields: dict[str, Any] = {name: section[name] for name in QuerySettings.__dataclass_fields__ if name in section}
+    limits = {name: fields[name] or float("inf") for name in ("rows_per_second", "requests_per_second")}
+    return QuerySettings(**{**fields, **limits})
 
 
 def _train_settings(section: ConfigDict, **others: Any) -> TrainSettings:

@@ -9,24 +9,22 @@ import numpy as np
 from jax import Array
 
 from cake_jax import losses, parallel
-from cake_jax.teachers import Teacher, as_teacher
+from cake_jax.teachers import BlackBox, Queryable, as_teacher
 
 
-def predict(
-    model: Teacher | Callable[[np.ndarray], np.ndarray], x: Array | np.ndarray, *, batch_size: int = 500
-) -> np.ndarray:
+def predict(model: Queryable, x: Array | np.ndarray, *, batch_size: int = 500) -> np.ndarray:
     """Logits of many inputs, spread over the devices; the last partial batch counts.
 
     Args:
-      model: A teacher or student; or what takes all of x on the host and returns the logits, such as a black box.
+      model: A teacher or student; or a black box, which gets all of x at once and cuts it to its own requests.
       x: `[N, *shape]`, normalised.
       batch_size: Inputs a device takes at once.
 
     Returns:
       `[N, K]` float32.
     """
-    if not isinstance(model, Teacher):
-        return np.asarray(model(np.asarray(x, np.float32)), np.float32)
+    if isinstance(model, BlackBox):
+        return model(x)
     index, _ = parallel.deal(len(x), min(batch_size, len(x)))
     run = _forward()
     parts = [run(model, np.asarray(x)[index[:, i]]) for i in range(index.shape[1])]
@@ -34,7 +32,10 @@ def predict(
 
 
 def evaluate(
-    student: Teacher, teacher: Teacher | Callable[[Array], Array] | None, x: Array | np.ndarray, y: np.ndarray | None
+    student: Queryable,
+    teacher: Queryable | Callable[[Array], Array] | None,
+    x: Array | np.ndarray,
+    y: np.ndarray | None,
 ) -> dict[str, Any]:
     """How good a student is, and how true to its teacher.
 
@@ -60,7 +61,7 @@ def evaluate(
             float(correct[y == k].mean()) if (y == k).any() else None for k in range(student.spec.num_classes)
         ]
     if teacher is not None:
-        teacher_logits = predict(as_teacher(teacher, student.spec), x)
+        teacher_logits = predict(teacher if isinstance(teacher, BlackBox) else as_teacher(teacher, student.spec), x)
         result["agreement"] = float(np.mean(student_logits.argmax(-1) == teacher_logits.argmax(-1)))
         result["kl"] = float(losses.kl_divergence(jnp.asarray(student_logits), jnp.asarray(teacher_logits)).mean())
         if y is not None:

@@ -5,9 +5,13 @@ what the run's folder holds, and does what is missing. Real data are read by the
 evaluation, never while samples are made or the student trains.
 """
 
+import contextlib
+import importlib
 import json
+import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +21,13 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cake_jax import checkpoint, data, models, parallel, report, results as results_lib, rounds, train
-from cake_jax.config import Settings, brings_teacher, first_difference, resolve
+from cake_jax.config import Settings, brings_teacher, first_difference, is_far, resolve
 from cake_jax.evaluation import evaluate
 from cake_jax.files import write_atomically
 from cake_jax.metrics import MetricsLog
 from cake_jax.samples import SampleStore
-from cake_jax.teachers import Teacher, from_torch_weights
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.teachers import BlackBox, Endpoint, Queryable, Teacher, from_torch_weights
+from cake_jax.types import CakeError, DataSpec, first_line
 
 RESULTS = "results.json"
 CONFIG = "config.json"
@@ -112,27 +116,30 @@ def run(
     # Teacher
     teacher = _teacher_stage(keys["teacher"], config, settings, workdir / "teacher", log)
 
-    # Samples
-    store = _synthesis_stage(keys["synthesis"], config, settings, workdir, teacher, log)
+    with _asked(config, settings, teacher, workdir) as asked:
+        # Samples
+        store = _synthesis_stage(keys["synthesis"], config, settings, workdir, asked, log)
 
-    # Student
-    student = _student_stage(keys["student"], config, settings, workdir / "student", store, log)
+        # Student
+        student = _student_stage(keys["student"], config, settings, workdir / "student", store, log)
 
-    # One process does the rest for all
-    if not parallel.is_first():
-        parallel.wait_for_all("results")
-        return json.loads((workdir / RESULTS).read_text())
+        # One process does the rest for all
+        if not parallel.is_first():
+            parallel.wait_for_all("results")
+            return json.loads((workdir / RESULTS).read_text())
 
-    # Evaluation on real data: the first look at the test set
-    dataset = _load_data(config, settings.spec) if config.run.evaluation else None
-    figures = _evaluation(dataset, teacher, student, workdir / ROUNDS) if dataset else {}
+        # Evaluation on real data: the first look at the test set
+        dataset = _load_data(config, settings.spec) if config.run.evaluation else None
+        judge = asked if is_far(config) and config.black_box.evaluate else teacher
+        figures = _evaluation(dataset, judge, student, workdir / ROUNDS) if dataset else {}
 
-    # Results and report
-    results = {
-        "config_name": config_name,
-        "variant": variant,
-        **results_lib.collect(config, settings, teacher, student, store, figures, log),
-    }
+        # Results and report
+        results = {
+            "config_name": config_name,
+            "variant": variant,
+            **results_lib.collect(config, settings, teacher, student, store, figures, log),
+            "ledger": {"queries": asked.queries} if isinstance(asked, BlackBox) else None,
+        }
     report.write(workdir, results, log, teacher, student, store, dataset)
     write_atomically(workdir / RESULTS, json.dumps(results, indent=1).encode())
     parallel.wait_for_all("results")
@@ -214,7 +221,7 @@ def _teacher_stage(
         teacher = from_torch_weights(config.teacher.weights, model.name, settings.spec, model.options)
         checkpoint.save_model(folder, teacher, model.name, model.options.to_dict())
         return teacher
-    if not config.run.teacher:
+    if not config.run.teacher or is_far(config):
         return None
     dataset = _load_data(config, settings.spec)
     module = models.create(model.name, settings.spec, model.options)
@@ -225,8 +232,48 @@ def _teacher_stage(
     return teacher
 
 
+@contextlib.contextmanager
+def _asked(
+    config: ConfigDict, settings: Settings, teacher: Teacher | None, workdir: Path
+) -> Iterator[Queryable | None]:
+    """What the method is given for a teacher: the teacher itself, or a black box, which is closed in the end."""
+    section = config.black_box
+    if settings.queries is None or not config.run.synthesis or config.synthesis.from_run:
+        yield teacher
+        return
+    if jax.process_count() > 1:
+        raise CakeError("black_box: its ledger belongs to one process; run it in one")
+    source: Any = teacher
+    if section.url:
+        headers = {}
+        if section.authorization:
+            if section.authorization not in os.environ:
+                raise CakeError(f"black_box.authorization: there is no environment variable {section.authorization}")
+            headers = {"Authorization": os.environ[section.authorization]}
+        source = Endpoint(section.url, body=section.body, headers=headers, timeout=section.timeout)
+    elif section.function:
+        source = _function(section.function)
+    black_box = BlackBox(source, settings.spec, settings.queries, section.ledger or workdir / "ledger.sqlite")
+    with contextlib.closing(black_box):
+        yield black_box
+
+
+def _function(name: str) -> Any:
+    """The function `module:name`."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CakeError(f"black_box.function: no function '{name}': {first_line(error)}") from error
+
+
 def _synthesis_stage(
-    key: jax.Array, config: ConfigDict, settings: Settings, workdir: Path, teacher: Teacher | None, log: MetricsLog
+    key: jax.Array,
+    config: ConfigDict,
+    settings: Settings,
+    workdir: Path,
+    teacher: Queryable | None,
+    log: MetricsLog,
 ) -> SampleStore:
     if config.synthesis.from_run:
         source = Path(config.synthesis.from_run)
@@ -307,7 +354,7 @@ def _fit(
 
 
 def _evaluation(
-    dataset: data.Dataset, teacher: Teacher | None, student: Teacher | None, rounds_folder: Path
+    dataset: data.Dataset, teacher: Queryable | None, student: Teacher | None, rounds_folder: Path
 ) -> dict[str, Any]:
     """Figures on the real test set, by model."""
     x, y = dataset.test_x, dataset.test_y

@@ -21,7 +21,7 @@ from cake_jax.config import Settings
 from cake_jax.methods import Round
 from cake_jax.metrics import MetricsLog
 from cake_jax.samples import SampleStore
-from cake_jax.teachers import Teacher
+from cake_jax.teachers import BlackBox, Queryable, Teacher
 from cake_jax.types import CakeError, Examples, SampleBatch
 
 # A state that was saved less than this ago is not saved again: making a few short rounds anew is cheaper.
@@ -36,7 +36,7 @@ def make(
     key: jax.Array,
     settings: Settings,
     student_model: tuple[str, dict[str, Any]],
-    teacher: Teacher,
+    teacher: Queryable,
     store: SampleStore,
     folder: Path,
     log: MetricsLog,
@@ -92,7 +92,7 @@ def make(
         bar.set_postfix({name: f"{value:.4g}" for name, value in figures.items() if name != "seconds"})
 
     # A mini-batch is written while the next is made; never more than one waits.
-    saved = time.perf_counter()
+    saved, metered = time.perf_counter(), isinstance(teacher, BlackBox)
     with bar, ThreadPoolExecutor(1) as writer:
         written = writer.submit(lambda: None)
         for batch in parallel.own_share(batches) if not method.sequential else batches:
@@ -104,7 +104,7 @@ def make(
             written.result()
             figures["seconds"] = time.perf_counter() - started
             written = writer.submit(keep, batch, result, figures)
-            if method.sequential and time.perf_counter() - saved > _SAVE_SECONDS:
+            if method.sequential and (metered or time.perf_counter() - saved > _SAVE_SECONDS):
                 written.result()
                 rounds_done = np.asarray(batch + 1, np.int32)
                 checkpoint.save_state(folder, batch + 1, (rounds_done, state, listener.state if listener else ()))

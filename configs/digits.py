@@ -30,6 +30,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.weights.cls": 100.0,
         "synthesis.weights.contr": 20.0,
     },
+    # To compare all methods: 2,000 samples, and a teacher with the batch norm that one of them looks at.
+    "methods": {
+        "teacher.model.options": {"width": 128, "batch_norm": True},
+        "synthesis.num_batches": 20,
+        "synthesis.batch_size": 100,
+    },
     # What the CAKE reference runs on the nearest of its data sets, MNIST.
     "reference": reference(cls=1e3, contr=1e-3, tv=1e7),
 }

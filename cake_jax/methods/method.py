@@ -54,7 +54,8 @@ class Method(NamedTuple):
         method reads it: a frozen dataclass that is, or inherits from, `SynthesisSettings`. Raises a `CakeError` that
         names the field which cannot work.
       next: `(key, state, teacher, student, settings, batch) -> Round`: round number `batch`. The key is that of the
-        whole synthesis. `student` is None but for methods with `training`.
+        whole synthesis. The teacher is a `Teacher`, or a `BlackBox` if its answers are all that the method needs.
+        `student` is None but for methods with `training`.
       init: `(key, spec, settings, data) -> state` before the first round, a pytree of arrays. `data` is None but for
         methods that read it.
       defaults: Of `config.methods.<name>`.
@@ -68,7 +69,7 @@ class Method(NamedTuple):
     """
 
     settings: Callable[[SynthesisSettings, Mapping[str, Any], DataSpec], Any]
-    next: Callable[[Array, Any, Teacher, Teacher | None, Any, int], Round]
+    next: Callable[[Array, Any, Any, Teacher | None, Any, int], Round]
     init: Callable[[Array, DataSpec, Any, Examples | None], Any] = lambda key, spec, settings, data: ()
     defaults: Mapping[str, Any] = MappingProxyType({})
     needs: str = "gradients"

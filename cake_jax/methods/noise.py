@@ -11,7 +11,7 @@ from cake_jax.evaluation import predict
 from cake_jax.methods import cake
 from cake_jax.methods.method import Method, Queries, Round
 from cake_jax.synthesis_settings import SynthesisSettings
-from cake_jax.teachers import Teacher
+from cake_jax.teachers import Queryable, Teacher
 from cake_jax.types import DataSpec
 
 
@@ -21,7 +21,12 @@ def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) 
 
 
 def next(
-    key: Array, state: tuple, teacher: Teacher, student: Teacher | None, settings: SynthesisSettings, batch: int
+    key: Array,
+    state: tuple,
+    teacher: Queryable,
+    student: Teacher | None,
+    settings: SynthesisSettings,
+    batch: int,
 ) -> Round:
     """The start samples that CAKE would have, with the teacher's answers to them."""
     x, target = synthesis.starts(key, settings, teacher.spec, batch)

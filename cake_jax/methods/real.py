@@ -15,7 +15,7 @@ from cake_jax import synthesis
 from cake_jax.evaluation import predict
 from cake_jax.methods.method import Method, Queries, Round, combined
 from cake_jax.synthesis_settings import SynthesisSettings
-from cake_jax.teachers import Teacher
+from cake_jax.teachers import Queryable, Teacher
 from cake_jax.types import CakeError, DataSpec, Examples
 
 
@@ -59,7 +59,12 @@ def init(key: Array, spec: DataSpec, settings: RealSettings, data: Examples | No
 
 
 def next(
-    key: Array, state: Examples, teacher: Teacher, student: Teacher | None, settings: RealSettings, batch: int
+    key: Array,
+    state: Examples,
+    teacher: Queryable,
+    student: Teacher | None,
+    settings: RealSettings,
+    batch: int,
 ) -> Round:
     """The next images in their order, from the first again after the last."""
     x, classes = state

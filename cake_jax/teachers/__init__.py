@@ -10,12 +10,16 @@ from cake_jax.teachers.nnx_module import from_nnx
 from cake_jax.teachers.teacher import LinenApply, Teacher, as_teacher, from_function, from_linen
 from cake_jax.teachers.torch_weights import from_torch_weights, to_torch_tensors
 
+# What answers when it is asked for the logits of inputs on the host.
+Queryable = Teacher | BlackBox
+
 __all__ = [
     "BlackBox",
     "Endpoint",
     "Ledger",
     "LinenApply",
     "QuerySettings",
+    "Queryable",
     "Teacher",
     "Unanswered",
     "as_teacher",
