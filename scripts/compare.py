@@ -12,7 +12,6 @@ import shlex
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +20,7 @@ from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 import cake_jax
-from cake_jax import data, report
+from cake_jax import comparison, data, report
 
 _METHODS = flags.DEFINE_list("methods", ["cake", "lake", "noise"], "Methods, in the order of the table.")
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
@@ -32,18 +31,6 @@ _FIGURE = flags.DEFINE_string("figure", "", "PNG file for the picture.")
 _RUN = Path(__file__).with_name("run.py")
 
 T = TypeVar("T")
-
-# Heading of a column, and its value in a run's results.
-COLUMNS: dict[str, Callable[[dict], float | None]] = {
-    "accuracy, %": lambda run: _percent(run["student"]["test_accuracy"]),
-    "agreement, %": lambda run: _percent(run["student"]["test_agreement"]),
-    "on the grid, %": lambda run: _percent(run["student"]["grid_agreement"]),
-    "logit gap, end / start": lambda run: run["logit_gaps"] and run["logit_gaps"]["end"] / run["logit_gaps"]["start"],
-    "samples": lambda run: run["samples"]["count"],
-    "forward queries": lambda run: run["queries"]["synthesis"]["forward"],
-    "gradient queries": lambda run: run["queries"]["synthesis"]["gradient"],
-    "seconds": lambda run: run["seconds"]["synthesis"] + run["seconds"]["student"],
-}
 
 
 def main(argv: list[str]) -> None:
@@ -62,36 +49,13 @@ def main(argv: list[str]) -> None:
             if subprocess.run(command, check=False).returncode:
                 sys.exit(f"error: this run failed: {shlex.join(command)}")
             runs.append(json.loads((folder / "results.json").read_text()) | {"logit_gaps": _gaps(folder)})
-    print(table(runs))
+    print(comparison.table(runs))
     if _OUT.value:
         content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": runs}
         Path(_OUT.value).write_text(json.dumps(content, indent=1) + "\n")
     if _FIGURE.value:
         folders = {method: workdir / f"{method}-{_SEEDS.value[0]}" for method in _METHODS.value}
         _picture(folders, runs).savefig(_FIGURE.value, dpi=110)
-
-
-def table(runs: list[dict]) -> str:
-    """In Markdown: a row a method, mean and standard deviation over its runs; columns of which nothing is known go."""
-    columns = {name: of for name, of in COLUMNS.items() if any(of(run) is not None for run in runs)}
-    rows = [f"| method | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
-    for method in dict.fromkeys(run["method"] for run in runs):
-        values = [[of(run) for run in runs if run["method"] == method] for of in columns.values()]
-        rows.append(f"| {method} | {' | '.join(map(_mean, values))} |")
-    return "\n".join(rows)
-
-
-def _mean(values: list[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    if not known:
-        return "-"
-    if all(isinstance(value, int) for value in known):
-        return f"{round(statistics.mean(known)):,}"
-    return f"{statistics.mean(known):.2f} ± {statistics.stdev(known) if len(known) > 1 else 0:.2f}"
-
-
-def _percent(share: float | None) -> float | None:
-    return None if share is None else 100 * share
 
 
 def _gaps(folder: Path) -> dict[str, float] | None:
@@ -109,7 +73,7 @@ def _gaps(folder: Path) -> dict[str, float] | None:
 def _picture(folders: dict[str, Path], runs: list[dict]) -> Figure:
     teacher = _load(next(iter(folders.values())) / "teacher", cake_jax.Teacher)
     if teacher.spec.shape != (2,):
-        return accuracies(runs)
+        return comparison.accuracies(runs)
     config = ConfigDict(json.loads((next(iter(folders.values())) / "config.json").read_text()))
     dataset = data.load(config.dataset.name, data_dir=config.dataset.data_dir)
     loaded = {method: _load(folder, cake_jax.Run) for method, folder in folders.items()}
@@ -121,25 +85,6 @@ def _load(folder: Path, kind: type[T]) -> T:
     loaded = cake_jax.load(folder)
     assert isinstance(loaded, kind)
     return loaded
-
-
-def accuracies(runs: list[dict]) -> Figure:
-    """A line a method: each run's student, their mean, and the teachers' mean."""
-    methods = list(dict.fromkeys(run["method"] for run in runs))
-    figure = Figure(figsize=(6.4, 1.0 + 0.38 * len(methods)), layout="constrained")
-    axes = figure.subplots()
-    for place, method in enumerate(methods):
-        values = [100 * run["student"]["test_accuracy"] for run in runs if run["method"] == method]
-        axes.plot(values, [place] * len(values), "o", alpha=0.5, color="tab:blue")
-        axes.plot(statistics.mean(values), place, "|", markersize=18, markeredgewidth=2, color="tab:blue")
-    teachers = statistics.mean(100 * run["teacher"]["test_accuracy"] for run in runs)
-    axes.axvline(teachers, linestyle="--", color="tab:gray", label="teacher")
-    axes.set_yticks(range(len(methods)), methods)
-    axes.invert_yaxis()
-    axes.set_xlabel("student's test accuracy, %; a dot a seed, a bar their mean")
-    axes.grid(axis="x", alpha=0.3)
-    axes.legend(frameon=False, loc="lower left")
-    return figure
 
 
 if __name__ == "__main__":
