@@ -230,6 +230,20 @@ def test_what_waits_is_repeated_as_it_was_for_whoever_wants_a_part(box, tmp_path
     assert again.queries == 15
 
 
+def test_what_waits_and_nobody_wants_goes_on_waiting(box, tmp_path):
+    x = inputs(4)
+    teacher = box(Asked(trouble=[ValueError("no")] * 2), tmp_path / "ledger", pixels=False)
+    for rows in (x[:2], x[2:]):
+        message_of(teacher, rows)
+    teacher.close()
+    function = Asked()
+    again = box(function, tmp_path / "ledger", pixels=False)
+    again(x[3:])
+    np.testing.assert_array_equal(np.concatenate(function.batches), x[2:])
+    again(x)
+    np.testing.assert_array_equal(np.concatenate(function.batches), x[[2, 3, 0, 1]])
+
+
 @pytest.mark.parametrize(
     ("answers", "answer", "parts"),
     [

@@ -202,7 +202,7 @@ def test_a_flipped_byte_never_becomes_an_answer(path):
         x, answers = ledger.answered()
         (waiting,) = ledger.pending()
     refusals, harmless = [], 0
-    for place in range(0, len(whole), 61):
+    for place in range(0, len(whole), 131):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x41]) + whole[place + 1 :])
         try:
             with contextlib.closing(Ledger(path)) as ledger:
@@ -217,6 +217,45 @@ def test_a_flipped_byte_never_becomes_an_answer(path):
         np.testing.assert_array_equal(request.x, waiting.x, str(place))
     assert min(len(refusals), harmless) > 5
     assert not any("\n" in message for message in refusals)
+
+
+def test_a_wrong_index_is_found(path):
+    """It would have a row asked, and paid for, once more."""
+    whole = path.read_bytes()
+    (digest,) = digests(inputs(0)[:1])
+    assert whole.count(digest) == 2
+    for place in (whole.index(digest), whole.rindex(digest)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(CakeError, match="damaged"):
+            Ledger(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "read"),
+    [
+        ("UPDATE rows SET request = 1 WHERE number = 6", Ledger.pending),
+        ("UPDATE rows SET x = zeroblob(12) WHERE number = 6", Ledger.pending),
+        ("UPDATE rows SET x = zeroblob(12) WHERE number = 1", Ledger.answered),
+        ("UPDATE rows SET answer = zeroblob(16) WHERE number = 1", Ledger.answered),
+        ("UPDATE rows SET answer = zeroblob(16) WHERE number = 1", lambda ledger: ledger.find(digests(inputs(0)))),
+        ("UPDATE terms SET json = replace(json, '0.25', '0.26')", Ledger.pending),
+    ],
+)
+def test_a_wrong_value_is_found(path, change, read):
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        assert connection.execute(change).rowcount == 1
+    with pytest.raises(CakeError) as caught, contextlib.closing(Ledger(path)) as ledger:
+        read(ledger)
+    one_line(caught, path, "damaged")
+
+
+@pytest.mark.parametrize("change", ["DROP INDEX pending", "ALTER TABLE rows ADD COLUMN more", "CREATE TABLE more (x)"])
+def test_other_tables_are_refused(path, change):
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(change)
+    with pytest.raises(CakeError) as caught:
+        Ledger(path, TERMS)
+    one_line(caught, path, "version")
 
 
 def test_a_full_disk_reserves_nothing(path):
