@@ -309,6 +309,7 @@ def test_tries_end():
         (time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 1000)), 900, 1000),
         ("?", 0, 0),
     ],
+    ids=["seconds", "date", "neither"],
 )
 def test_retry_after(header, least, most):
     with (
@@ -398,6 +399,7 @@ def huge():
         ("npy", npy(np.zeros((4, 3))), "(4, 3)"),
         ("npy", npy(np.full((5, 3), np.nan)), "not finite"),
     ],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)} bytes",
 )
 def test_answers_that_cannot_be_read(body, answer, part):
     with Server(answer=lambda x: answer) as server, asking(server, body=body) as teacher:
