@@ -232,10 +232,18 @@ def check_fields(config: ConfigDict) -> None:
         raise CakeError(f"config.{missing[0]}: missing; start the config file from cake_jax.config.default()")
 
 
+# How a black box is reached, which does not change what it answers.
+_FREE = (
+    *(f"black_box.{name}" for name in ("budget", "url", "authorization", "timeout", "max_rows", "tries")),
+    *(f"black_box.{name}" for name in ("rows_per_second", "requests_per_second")),
+)
+
+
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Name of the first field in which two configs, as nested dicts, differ; None where they are the same."""
+    """Name of the first field in which two configs, as nested dicts, ask for other results; None where none does."""
     before, after = dict(_flat(old)), dict(_flat(new))
-    return next((name for name in sorted(before | after) if before.get(name) != after.get(name)), None)
+    names = sorted(name for name in before | after if name not in _FREE)
+    return next((name for name in names if before.get(name) != after.get(name)), None)
 
 
 def _training(validation_fraction: float) -> ConfigDict:

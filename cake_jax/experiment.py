@@ -164,8 +164,7 @@ def _claim(workdir: Path, config: ConfigDict, overwrite: bool) -> None:
                 f"{workdir}: holds a run with another config, which differs in {field}; "
                 "use another --workdir, or --overwrite"
             )
-        return
-    if workdir.exists() and any(other.name != f"{CONFIG}.tmp" for other in workdir.iterdir()):
+    elif workdir.exists() and any(other.name != f"{CONFIG}.tmp" for other in workdir.iterdir()):
         raise CakeError(f"{workdir}: is not empty and no run of ours; use another --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(wanted, indent=1).encode())

@@ -1,12 +1,15 @@
 """Runs with a teacher that can only be queried: in disguise, behind a function, and behind a server that misbehaves."""
 
+import json
+import random
 import sys
 import types
 
 import numpy as np
 import pytest
+from http_server import LOST, Memory, Server
 
-from cake_jax import experiment
+from cake_jax import experiment, methods
 from cake_jax.config import default, resolve
 from cake_jax.types import CakeError
 
@@ -73,6 +76,19 @@ def test_a_function_is_not_asked_for_the_test_set_unless_wanted(tmp_path, far):
     assert results["student"]["test_agreement"] is not None
 
 
+def test_a_larger_budget_goes_on(tmp_path):
+    """What decides how a teacher is reached, not what it answers, may change between a stop and the next start."""
+    with pytest.raises(CakeError, match="beyond the budget"):
+        experiment.run(small_config(**{"black_box.budget": 90}), tmp_path / "run", config_name="moons")
+    results = experiment.run(
+        small_config(**{"black_box.budget": 120, "black_box.tries": 2}), tmp_path / "run", config_name="moons"
+    )
+    assert results["ledger"] == {"queries": 120}
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["black_box"]["budget"] == 120
+    with pytest.raises(CakeError, match=r"differs in black_box\.answers"):
+        experiment.run(small_config(**{"black_box.answers": "scores"}), tmp_path / "run", config_name="moons")
+
+
 def test_a_second_run_pays_for_nothing_twice(tmp_path, far):
     """The same samples once more, in another folder with the same ledger."""
     ledger = tmp_path / "shared.sqlite"
@@ -82,6 +98,44 @@ def test_a_second_run_pays_for_nothing_twice(tmp_path, far):
     second = experiment.run(config, tmp_path / "b", config_name="moons")
     assert sum(map(len, far.asked)) == 120
     assert first["ledger"] == second["ledger"] == {"queries": 120}
+
+
+METHODS = [name for name in ("noise", "ideal") if name in methods.METHODS]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_server_that_fails_hangs_and_dies(tmp_path, method):
+    """One request in five is lost; then the server dies with an answer on the way. The same command goes on."""
+    chance, memory = random.Random(3), Memory()
+
+    def classify(pixels):
+        return (pixels[:, 0] > pixels[:, 1]).astype(int)
+
+    def later(number, memory):
+        return LOST[number % len(LOST)] if chance.random() < 0.2 else None
+
+    def trouble(number, memory):
+        return "dropped when done" if number > 12 else later(number, memory)
+
+    fields = {"method": method, "black_box.max_rows": 8, "black_box.timeout": 0.5, "black_box.tries": 4}
+    fields |= {"black_box.budget": 120, "student.epochs": 1}
+    with Server(memory, trouble, classify) as server:
+        config = small_config(**fields, **{"black_box.url": server.url})
+        with pytest.raises(CakeError, match="run again to go on"):
+            experiment.run(config, tmp_path / "run", config_name="moons")
+    before = set(memory.keys)
+    with Server(memory, later, classify, port=server.server_port):
+        results = experiment.run(config, tmp_path / "run", config_name="moons")
+    assert results["ledger"] == {"queries": 120}
+    assert results["queries"]["synthesis"]["forward"] == 120
+    # The server's own log: each key with the same rows always, no row under two keys, the budget to the last row.
+    assert not memory.strange
+    assert len(memory.rows) == sum(memory.rows.values()) == 120
+    assert len(set(memory.keys) - before) == 15 - len(before) > 0
+    with Server(answer=classify) as whole:
+        config.black_box.url = whole.url
+        uninterrupted = experiment.run(config, tmp_path / "whole", config_name="moons")
+    assert {**results, "seconds": None} == {**uninterrupted, "seconds": None}
 
 
 @pytest.mark.parametrize(
