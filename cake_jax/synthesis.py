@@ -96,7 +96,7 @@ def step_size(settings: SynthesisSettings, batch: int) -> float:
 def starts(key: Array, settings: SynthesisSettings, spec: DataSpec, batch: int) -> tuple[np.ndarray, np.ndarray]:
     """What mini-batch `batch` starts from, on the host: x `[N, *shape]` and target classes `[N]`, set by set."""
     sets = batch * settings.num_sets + np.arange(settings.num_sets)
-    x, target, _ = _draw_jit(key, sets, settings, spec)
+    x, target, _ = draw_jit(key, sets, settings, spec)
     return np.asarray(x).reshape(-1, *spec.shape), np.asarray(target).reshape(-1)
 
 
@@ -255,7 +255,7 @@ def draw(key: Array, sets: Array, settings: SynthesisSettings, spec: DataSpec) -
     return x, target, noise_keys
 
 
-_draw_jit = jax.jit(draw, static_argnames=("settings", "spec"))
+draw_jit = jax.jit(draw, static_argnames=("settings", "spec"))
 
 
 def _cast(leaf: Array, dtype: jnp.dtype) -> Array:
