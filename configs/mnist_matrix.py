@@ -20,8 +20,25 @@ MODELS: dict[str, dict[str, Any]] = {
     "cnn": {"model": {"name": "cnn"}},
     "mlp": {"model": {"name": "mlp", "options": {"width": 100}}},
     "resnet4": {"model": {"name": "resnet4"}},
-    "vit_small": {"model": {"name": "vit_small"}, "optimizer": "adamw", "learning_rate": 2e-3, "weight_decay": 0.05},
+    "vit_small": {
+        "model": {"name": "vit_small"},
+        "optimizer": "adamw",
+        "learning_rate": 4e-3,
+        "weight_decay": 0.05,
+        "batch_size": 64,
+    },
 }
+
+# By teacher, the fields of the synthesis. A vision transformer's answers take more samples to learn, and fewer steps.
+SAMPLES: dict[str, dict[str, Any]] = {
+    "cnn": {"num_batches": 36, "num_steps": 16, "step_size": 0.2, "start": "contrasted"},
+    "mlp": {"num_batches": 36, "num_steps": 64, "step_size": 0.1, "start": "smooth"},
+    "resnet4": {"num_batches": 36, "num_steps": 16, "step_size": 0.2, "start": "contrasted"},
+    "vit_small": {"num_batches": 320, "num_steps": 8, "step_size": 0.4, "start": "contrasted"},
+}
+
+# By student, the examples that it trains on, all epochs together.
+EXAMPLES = {"cnn": 200_000, "mlp": 640_000, "resnet4": 200_000, "vit_small": 640_000}
 
 
 def get_config(variant: str = "cnn-cnn") -> ConfigDict:
@@ -32,21 +49,20 @@ def get_config(variant: str = "cnn-cnn") -> ConfigDict:
         raise CakeError(f"config: no variant '{variant}'; it is <teacher>-<student>, each of {', '.join(MODELS)}")
     config = default()
     config.dataset.name = "mnist"
-    config.teacher.epochs = 6
+    config.teacher.epochs = 8 if teacher == "vit_small" else 4
     config.teacher.batch_size = 128
-    config.student.epochs = 15
     config.student.batch_size = 128
     config.student.temperature = 20.0  # as good as matching the logits
     for section, name in ((config.teacher, teacher), (config.student, student)):
         section.model.options = ConfigDict(MODELS[name]["model"].get("options", {}))
         section.update(MODELS[name])
-    config.synthesis.num_batches = 50
-    config.synthesis.num_steps = 64
+    config.synthesis.update(SAMPLES[teacher])
     config.synthesis.decay_magnitude = 1.3
-    config.synthesis.start = "smooth"
     config.synthesis.weights.cls = 500.0
-    config.synthesis.weights.contr = 20.0
-    config.synthesis.weights.tv = 1e6
+    config.synthesis.weights.contr = 2.0
+    config.synthesis.weights.tv = 1e5
+    count = config.synthesis.num_batches * config.synthesis.batch_size
+    config.student.epochs = max(1, round(EXAMPLES[student] / count))
     if trial:
         config.dataset.max_train_examples = 2000
         config.teacher.epochs = config.student.epochs = 1
