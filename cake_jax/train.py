@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -226,7 +227,7 @@ def epochs(
     """
     split_key, order_key = jax.random.split(key)
     augment_key = jax.random.fold_in(key, 2)  # a third key, so that the first two are what they are without it
-    order = np.asarray(jax.random.permutation(split_key, len(x)))
+    order = _permutation(split_key, len(x))
     num_validation = round(settings.validation_fraction * len(x))
     validation, training = order[:num_validation], order[num_validation:]
     devices = parallel.total_device_count()
@@ -237,17 +238,17 @@ def epochs(
     steps_per_call = max(1, min(steps_per_call or steps_per_epoch, _CALL_BYTES // (batch_size * x[0].nbytes)))
     run = _device_function(module, spec, *_schedule_of(settings, steps_per_epoch))
     while int(state.epoch) < settings.epochs:
-        rows = training[np.asarray(jax.random.permutation(jax.random.fold_in(order_key, state.epoch), len(training)))]
+        rows = training[_permutation(jax.random.fold_in(order_key, state.epoch), len(training))]
         rows = rows[: steps_per_epoch * batch_size].reshape(steps_per_epoch, devices, -1).swapaxes(0, 1)
         rows = rows[parallel.own_devices()]
-        draws = jax.random.split(jax.random.fold_in(augment_key, state.epoch), steps_per_epoch)
+        epoch_key = jax.random.fold_in(augment_key, state.epoch)
         params, model_state, opt_state, epoch = state
         figures = []
         for step in range(0, steps_per_epoch, steps_per_call):
-            steps = slice(step, step + steps_per_call)
+            steps = np.arange(step, min(step + steps_per_call, steps_per_epoch))
             call = rows[:, steps]
             (params, model_state, opt_state), figure = run(
-                (params, model_state, opt_state), x[call], _rows(labels, call), draws[steps]
+                (params, model_state, opt_state), x[call], _rows(labels, call), epoch_key, steps
             )
             figures.append(figure)
         state = TrainState(params, model_state, opt_state, epoch + 1)
@@ -313,6 +314,19 @@ def _schedule_of(settings: TrainSettings, steps_per_epoch: int) -> tuple[TrainSe
     return settings, settings.epochs * steps_per_epoch
 
 
+def _permutation(key: Array, count: int) -> np.ndarray:
+    """What `jax.random.permutation` gives for 0 to count - 1, sorted on the host.
+
+    XLA compiles a sort for each count, which takes longer than a short epoch of data that grow from call to call. The
+    random numbers sorted by do not depend on how many are drawn, so their programs are few.
+    """
+    order, drawn = np.arange(count), 1 << max(count - 1, 0).bit_length()
+    for _ in range(math.ceil(3 * math.log(max(count, 1)) / math.log(2**32 - 1))):
+        key, bits_key = jax.random.split(key)
+        order = order[np.argsort(np.asarray(jax.random.bits(bits_key, (drawn,)))[:count], kind="stable")]
+    return order
+
+
 def _rows(labels: Any, index: np.ndarray) -> Any:
     return jax.tree.map(lambda field: field[index], labels)
 
@@ -338,17 +352,20 @@ def _losses(
 
 @functools.lru_cache(maxsize=8)
 def _device_function(module: Module, spec: DataSpec, settings: TrainSettings, num_steps: int) -> Callable:
-    """n steps in a scan, keys `[n]` for augmentation.
+    """n steps of an epoch in a scan, given by their numbers `[n]`, which the augmentation draws by.
 
-    `(state, x [D, n, b, *shape], labels [D, n, b, ...], keys [n]) -> (state, (loss [n], accuracy [n]))`
+    `(state, x [D, n, b, *shape], labels [D, n, b, ...], epoch_key, steps [n]) -> (state, (loss [n], accuracy [n]))`
     """
     optimizer = _optimizer(settings, num_steps)
     mode: Any = {"train": True} if isinstance(module, NNXModule) or _takes_train(module) else {}
 
-    def train_step(state: tuple, batch: tuple[Array, Array, Array]) -> tuple[tuple, tuple[Array, Array]]:
+    def train_step(
+        epoch_key: Array, state: tuple, batch: tuple[Array, Array, Array]
+    ) -> tuple[tuple, tuple[Array, Array]]:
         params, model_state, opt_state = state
-        x, labels, key = batch
+        x, labels, step = batch
         if settings.augment:
+            key = jax.random.fold_in(epoch_key, step)
             x = augment(_example_keys(key, len(x)), x, settings.augment, spec)
 
         def objective(params: Any) -> tuple[Array, tuple]:
@@ -366,10 +383,10 @@ def _device_function(module: Module, spec: DataSpec, settings: TrainSettings, nu
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), model_state, opt_state), figures
 
-    def device(state: tuple, x: Array, labels: Any, keys: Array) -> tuple:
-        return lax.scan(train_step, state, (x, labels, keys))
+    def device(state: tuple, x: Array, labels: Any, epoch_key: Array, steps: Array) -> tuple:
+        return lax.scan(functools.partial(train_step, epoch_key), state, (x, labels, steps))
 
-    return parallel.map_all_devices(device, in_axes=(None, 0, 0, None), out_axes=None)
+    return parallel.map_all_devices(device, in_axes=(None, 0, 0, None, None), out_axes=None)
 
 
 def _takes_train(module: nn.Module) -> bool:
