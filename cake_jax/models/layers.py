@@ -27,6 +27,7 @@ class Conv(nn.Module):
       strides: Of the window, in both directions.
       padding: Pixels of zeros on all sides.
       use_bias: Whether a bias is added.
+      kernel_init: First values of the kernel.
       pool: Whether the maximum over 2 x 2 pixels is taken, with stride 2; an odd last row or column is dropped.
     """
 
@@ -35,13 +36,14 @@ class Conv(nn.Module):
     strides: int = 1
     padding: int = 0
     use_bias: bool = True
+    kernel_init: nn.initializers.Initializer = nn.linear.default_kernel_init
     pool: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """`[B, H', W', F]` of x `[B, H, W, C]`."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
-        x, kernel = promote_dtype(x, self.param("kernel", nn.linear.default_kernel_init, shape))
+        x, kernel = promote_dtype(x, self.param("kernel", self.kernel_init, shape))
         if self.pool and self.strides == 1 and not self.padding:
             # Of an odd number of rows or columns the pool drops the last: not worth computing, still less its gradient.
             height, width = (size - (size - self.kernel_size + 1) % 2 for size in x.shape[1:3])

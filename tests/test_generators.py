@@ -1,0 +1,99 @@
+"""Generators: what they compute, what they start from, and where their outputs lie."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from cake_jax import DataSpec
+from cake_jax.models.generator import ImageGenerator, VectorGenerator, generate as _generate, generator
+from cake_jax.models.operations import upsampled_convolution
+
+KEY = jax.random.key(0)
+SPEC = DataSpec((28, 28, 1), 10, mean=(0.13,), std=(0.31,), low=0.0, high=1.0)
+
+
+def params_of(module, latent_size):
+    return jax.jit(module.init)(KEY, jnp.zeros((2, latent_size)))["params"]
+
+
+generate = jax.jit(_generate, static_argnums=0)
+
+
+def test_upsampled_convolution_equals_doubling_and_then_convolving():
+    x_key, kernel_key, pull_key = jax.random.split(KEY, 3)
+    x, kernel = jax.random.normal(x_key, (3, 4, 5, 6)), jax.random.normal(kernel_key, (3, 3, 6, 7))
+
+    def plainly(x, kernel):
+        doubled = x.repeat(2, axis=1).repeat(2, axis=2)
+        return lax.conv_general_dilated(doubled, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    wanted, wanted_pull = jax.vjp(plainly, x, kernel)
+    y, pull = jax.vjp(upsampled_convolution, x, kernel)
+    cotangent = jax.random.normal(pull_key, y.shape)
+    np.testing.assert_allclose(y, wanted, atol=1e-4)
+    for got, want in zip(pull(cotangent), wanted_pull(cotangent), strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-3)
+
+
+def test_ideal_s_generator_has_the_parameters_of_its_layers():
+    dense = 256 * 7 * 7 * 128 + 7 * 7 * 128
+    convolutions = 9 * 128 * 128 + 9 * 128 * 64 + 9 * 64 + 1
+    batch_norms = 2 * (128 + 128 + 64)
+    params = params_of(ImageGenerator(SPEC, (128, 128, 64), contrast=0.0), 256)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == dense + convolutions + batch_norms == 1_834_305
+    params = params_of(VectorGenerator(DataSpec((2,), 2), (10, 20)), 5)
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 5 * 10 + 10 + 10 * 20 + 20 + 20 * 2 + 2
+
+
+def test_image_generators_start_as_ideal_s():
+    params = params_of(ImageGenerator(SPEC, (128, 128, 64)), 256)
+    kernels = [params["Dense_0"]["kernel"], params["kernel_0"], params["kernel_1"], params["Conv_0"]["kernel"]]
+    scales = [layer["scale"] for name, layer in params.items() if name.startswith("BatchNorm")]
+    assert len(scales) == 3
+    for mean, leaves in ((0.0, kernels), (1.0, scales)):
+        for leaf in leaves:
+            assert abs(leaf.mean() - mean) < 4 * 0.02 / np.sqrt(leaf.size)
+            assert abs(leaf.std() / 0.02 - 1) < 4 / np.sqrt(2 * leaf.size)
+    assert not any(np.any(layer["bias"]) for layer in params.values() if isinstance(layer, dict) and "bias" in layer)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (30, 30, 3), (5, 9, 3), (4,)])
+def test_outputs_fill_the_range_of_the_pixels_and_never_leave_it(shape):
+    channels = shape[-1]
+    spec = DataSpec(shape, 3, tuple(range(channels)), tuple(range(1, channels + 1)), low=-10.0, high=20.0)
+    module = generator(spec, contrast=30.0)
+    x = generate(module, params_of(module, 16), jax.random.normal(KEY, (64, 16)))
+    assert x.shape == (64, *shape)
+    low, high = spec.bounds
+    assert (x >= low - 1e-5).all()
+    assert (x <= high + 1e-5).all()
+    np.testing.assert_allclose(x.min(axis=tuple(range(x.ndim - 1))), low, atol=0.05)
+    np.testing.assert_allclose(x.max(axis=tuple(range(x.ndim - 1))), high, atol=0.05)
+
+
+def test_outputs_without_bounds_stay_within_three_standard_deviations():
+    module = generator(DataSpec((2,), 2, mean=(5.0,), std=(2.0,), low=4.0), contrast=30.0)
+    x = generate(module, params_of(module, 16), jax.random.normal(KEY, (64, 16)))
+    np.testing.assert_allclose([x.min(), x.max()], [-0.5, 3.0], atol=1e-3)
+
+
+@pytest.mark.parametrize("spec", [SPEC, DataSpec((2,), 2)], ids=["image", "vector"])
+def test_contrast_is_the_standard_deviation_before_the_sigmoid(spec):
+    low, high = spec.bounds if spec.is_image else (-3.0, 3.0)
+    z = jax.random.normal(KEY, (64, 16))
+    before = {}
+    for contrast in (0.0, 1.0, 2.0):
+        module = generator(spec, contrast=contrast)
+        share = (generate(module, params_of(module, 16), z) - low) / (high - low)
+        before[contrast] = np.log(share / (1 - share)).std(axis=tuple(range(share.ndim - 1)))
+    np.testing.assert_allclose(before[1.0], 1.0, rtol=1e-3)
+    np.testing.assert_allclose(before[2.0], 2.0, rtol=1e-3)
+    assert (before[0.0] < 0.9).all()
+
+
+def test_a_generator_s_batch_norm_goes_by_the_batch():
+    module = generator(SPEC)
+    params, z = params_of(module, 16), jax.random.normal(KEY, (8, 16))
+    assert not np.allclose(generate(module, params, z)[:4], generate(module, params, z[:4]), atol=1e-3)
