@@ -55,7 +55,7 @@ def make(
       data: Real training data, for a method that reads them.
 
     Raises:
-      CakeError: The store and the saved state do not fit together, or whatever the method raises.
+      CakeError: Several processes are to make rounds that need one another, or whatever the method raises.
     """
     method, synthesis = settings.method, settings.synthesis
     state = method.init(jax.random.fold_in(key, _INIT), settings.spec, synthesis, data)
@@ -63,11 +63,11 @@ def make(
     if method.sequential:
         if jax.process_count() > 1:
             raise CakeError("method: its rounds need one another; run it in one process")
-        start = (np.zeros((), np.int32), state, listener.state if listener else ())
-        rounds_done, state, student_state = checkpoint.load_state(folder, start)
+        start: Any = (np.zeros((), np.int32), state, listener.state if listener else ())
+        saved_state = checkpoint.load_state(folder, start)
+        whole = all(batch in store.entries for batch in range(int(saved_state[0])))
+        rounds_done, state, student_state = saved_state if whole else start
         done = int(rounds_done)
-        if any(batch not in store.entries for batch in range(done)):
-            raise CakeError(f"{store.folder}: mini-batches before number {done} are missing; run with --overwrite")
         store.keep(lambda batch: batch < done)
         batches: Sequence[int] = range(done, synthesis.num_batches)
         if listener:
