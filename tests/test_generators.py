@@ -41,7 +41,7 @@ def test_ideal_s_generator_has_the_parameters_of_its_layers():
     dense = 256 * 7 * 7 * 128 + 7 * 7 * 128
     convolutions = 9 * 128 * 128 + 9 * 128 * 64 + 9 * 64 + 1
     batch_norms = 2 * (128 + 128 + 64)
-    params = params_of(ImageGenerator(SPEC, (128, 128, 64), contrast=0.0), 256)
+    params = params_of(ImageGenerator(SPEC, (128, 128, 64), spread=0.0), 256)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == dense + convolutions + batch_norms == 1_834_305
     params = params_of(VectorGenerator(DataSpec((2,), 2), (10, 20)), 5)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == 5 * 10 + 10 + 10 * 20 + 20 + 20 * 2 + 2
@@ -63,7 +63,7 @@ def test_image_generators_start_as_ideal_s():
 def test_outputs_fill_the_range_of_the_pixels_and_never_leave_it(shape):
     channels = shape[-1]
     spec = DataSpec(shape, 3, tuple(range(channels)), tuple(range(1, channels + 1)), low=-10.0, high=20.0)
-    module = generator(spec, contrast=30.0)
+    module = generator(spec, spread=30.0)
     x = generate(module, params_of(module, 16), jax.random.normal(KEY, (64, 16)))
     assert x.shape == (64, *shape)
     low, high = spec.bounds
@@ -74,20 +74,20 @@ def test_outputs_fill_the_range_of_the_pixels_and_never_leave_it(shape):
 
 
 def test_outputs_without_bounds_stay_within_three_standard_deviations():
-    module = generator(DataSpec((2,), 2, mean=(5.0,), std=(2.0,), low=4.0), contrast=30.0)
+    module = generator(DataSpec((2,), 2, mean=(5.0,), std=(2.0,), low=4.0), spread=30.0)
     x = generate(module, params_of(module, 16), jax.random.normal(KEY, (64, 16)))
     np.testing.assert_allclose([x.min(), x.max()], [-0.5, 3.0], atol=1e-3)
 
 
 @pytest.mark.parametrize("spec", [SPEC, DataSpec((2,), 2)], ids=["image", "vector"])
-def test_contrast_is_the_standard_deviation_before_the_sigmoid(spec):
+def test_spread_is_the_standard_deviation_before_the_sigmoid(spec):
     low, high = spec.bounds if spec.is_image else (-3.0, 3.0)
     z = jax.random.normal(KEY, (64, 16))
     before = {}
-    for contrast in (0.0, 1.0, 2.0):
-        module = generator(spec, contrast=contrast)
+    for spread in (0.0, 1.0, 2.0):
+        module = generator(spec, spread=spread)
         share = (generate(module, params_of(module, 16), z) - low) / (high - low)
-        before[contrast] = np.log(share / (1 - share)).std(axis=tuple(range(share.ndim - 1)))
+        before[spread] = np.log(share / (1 - share)).std(axis=tuple(range(share.ndim - 1)))
     np.testing.assert_allclose(before[1.0], 1.0, rtol=1e-3)
     np.testing.assert_allclose(before[2.0], 2.0, rtol=1e-3)
     assert (before[0.0] < 0.9).all()

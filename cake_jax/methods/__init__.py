@@ -3,7 +3,18 @@
 A new method is a new file with its defaults, and a line in `METHODS`.
 """
 
-from cake_jax.methods import cake, inversion, naive, noise, real, zeroth_order
+from cake_jax.methods import (
+    adversarial,
+    cake,
+    dfme,
+    generative,
+    ideal,
+    inversion,
+    naive,
+    noise,
+    real,
+    zeroth_order,
+)
 from cake_jax.methods.method import ANSWERS, Method, Queries, Round
 from cake_jax.types import CakeError
 
@@ -14,6 +25,10 @@ METHODS: dict[str, Method] = {
     "real": real.METHOD,
     "naive": naive.METHOD,
     "inversion": inversion.METHOD,
+    "generative": generative.METHOD,
+    "adversarial": adversarial.METHOD,
+    "dfme": dfme.METHOD,
+    "ideal": ideal.METHOD,
     "zeroth_order": zeroth_order.METHOD,
 }
 

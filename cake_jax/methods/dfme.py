@@ -21,7 +21,7 @@ from cake_jax.methods import adversarial, generators
 from cake_jax.methods.generators import GeneratorSettings, GeneratorState
 from cake_jax.methods.method import Method, Queries, Round
 from cake_jax.synthesis_settings import SynthesisSettings
-from cake_jax.teachers import Teacher
+from cake_jax.teachers import Queryable, Teacher
 from cake_jax.types import DataSpec
 
 
@@ -65,7 +65,7 @@ def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) 
 
 
 def next(
-    key: Array, state: GeneratorState, teacher: Teacher, student: Teacher | None, settings: DFMESettings, batch: int
+    key: Array, state: GeneratorState, teacher: Queryable, student: Teacher | None, settings: DFMESettings, batch: int
 ) -> Round:
     """Steps of the generator, each on new latents, then samples of it; the teacher only ever answers."""
     train_key, sample_key = jax.random.split(jax.random.fold_in(key, batch))

@@ -17,7 +17,7 @@ from cake_jax.evaluation import predict
 from cake_jax.methods.method import combined
 from cake_jax.models.generator import generate, generator
 from cake_jax.synthesis_settings import SynthesisSettings, check
-from cake_jax.teachers import Teacher
+from cake_jax.teachers import Queryable
 from cake_jax.train import DISTILLATION, TrainSettings, check as check_training
 from cake_jax.types import CakeError, DataSpec, SampleBatch
 
@@ -40,7 +40,7 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "step_size": 1e-3,
         "latent_size": 256,
         "features": (),
-        "contrast": 1.0,
+        "spread": 1.0,
         "beta1": 0.5,
         "beta2": 0.999,
     }
@@ -54,7 +54,7 @@ class GeneratorSettings(SynthesisSettings):
     Attributes:
       latent_size: Width of the latents.
       features: Of the generator, as `models.generator` has them; its own where empty.
-      contrast: Of the generator, as `models.generator` has it.
+      spread: Of the generator, as `models.generator` has it.
       beta1: Of Adam.
       beta2: Of Adam.
       student: How the student that the method listens to is trained after each round.
@@ -62,7 +62,7 @@ class GeneratorSettings(SynthesisSettings):
 
     latent_size: int = 256
     features: tuple[int, ...] = ()
-    contrast: float = 1.0
+    spread: float = 1.0
     beta1: float = 0.5
     beta2: float = 0.999
     student: TrainSettings = DISTILLATION
@@ -96,7 +96,7 @@ def settings_of(kind: type[S], name: str, common: SynthesisSettings, own: Mappin
         check_training(given["student"], spec, f"methods.{name}.student")
     settings = combined(kind, common, given)
     above_zero(settings, name, "num_steps", "step_size", "latent_size")
-    above_zero(settings, name, "contrast", or_zero=True)
+    above_zero(settings, name, "spread", or_zero=True)
     for beta in ("beta1", "beta2"):
         if not 0 <= getattr(settings, beta) < 1:
             raise CakeError(f"methods.{name}.{beta}: {getattr(settings, beta)} is not in [0, 1)")
@@ -122,7 +122,7 @@ def above_zero(settings: GeneratorSettings, name: str, *fields: str, or_zero: bo
 
 def module_of(settings: GeneratorSettings, spec: DataSpec) -> nn.Module:
     """The generator of the settings."""
-    return generator(spec, settings.features, settings.contrast)
+    return generator(spec, settings.features, settings.spread)
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "spec", "extra"))
@@ -151,12 +151,12 @@ def updated(state: GeneratorState, gradient: Any, settings: GeneratorSettings) -
 
 
 def answered(
-    teacher: Teacher, x: Array, settings: GeneratorSettings, batch: int, target: Array | None = None
+    teacher: Queryable, x: Array, settings: GeneratorSettings, batch: int, target: Array | None = None
 ) -> SampleBatch:
     """Samples of round `batch` with the teacher's answers, one query each.
 
     Args:
-      teacher: The teacher, or what takes x on the host and returns logits.
+      teacher: The teacher.
       x: `[N, *shape]`.
       settings: The settings.
       batch: The round.

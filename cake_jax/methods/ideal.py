@@ -15,13 +15,12 @@ from jax import Array, lax
 
 from cake_jax import losses
 from cake_jax.augment import augment
-from cake_jax.evaluation import decided
 from cake_jax.methods import generators
 from cake_jax.methods.generators import GeneratorSettings
 from cake_jax.methods.method import Method, Queries, Round
 from cake_jax.models.generator import generate
 from cake_jax.synthesis_settings import SynthesisSettings
-from cake_jax.teachers import Teacher
+from cake_jax.teachers import Queryable, Teacher, answers
 from cake_jax.types import DataSpec
 
 
@@ -62,14 +61,15 @@ def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) 
 
 
 def next(
-    key: Array, state: tuple, teacher: Teacher, student: Teacher | None, settings: IdealSettings, batch: int
+    key: Array, state: tuple, teacher: Queryable, student: Teacher | None, settings: IdealSettings, batch: int
 ) -> Round:
     """The images of a generator that starts anew; the teacher is asked for their labels alone."""
     assert student is not None
     x, target, loss, intended = imagine(jax.random.fold_in(key, batch), jax.device_get(student), settings)
     samples = generators.answered(teacher, x, settings, batch, target)
     if settings.hard_labels:
-        samples = samples._replace(logits=decided(samples.logits))
+        decisions = samples.logits.argmax(-1)
+        samples = samples._replace(logits=answers.to_logits(decisions, "labels", samples.logits.shape[-1]))
     info = IdealInfo(float(loss), float(intended), float((samples.logits.argmax(-1) == samples.target).mean()))
     return Round(state, samples, info, Queries(forward=len(x)))
 

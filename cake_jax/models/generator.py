@@ -26,7 +26,7 @@ class ImageGenerator(nn.Module):
     Attributes:
       spec: The domain, of images of any size.
       features: Channels of the dense layer and of the two convolutions.
-      contrast: Standard deviation, over the batch at hand, that a batch norm gives to each channel before the sigmoid:
+      spread: Standard deviation, over the batch at hand, that a batch norm gives to each channel before the sigmoid:
         it keeps a generator from making one and the same input of all latents, as the last layer of the generators of
         DFAD (arXiv 1912.11006) does. 0 for none.
 
@@ -35,7 +35,7 @@ class ImageGenerator(nn.Module):
 
     spec: DataSpec
     features: tuple[int, int, int] = (32, 32, 16)
-    contrast: float = 1.0
+    spread: float = 1.0
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -48,7 +48,7 @@ class ImageGenerator(nn.Module):
             kernel = self.param(f"kernel_{layer}", _normal, (3, 3, x.shape[-1], features))
             x = nn.leaky_relu(_scaled_batch_norm()(upsampled_convolution(x, kernel)), 0.2)
         x = Conv(channels, 3, padding=1, kernel_init=_normal)(x)
-        return _within(self.spec, x[:, :height, :width], self.contrast)
+        return _within(self.spec, x[:, :height, :width], self.spread)
 
 
 class VectorGenerator(nn.Module):
@@ -57,12 +57,12 @@ class VectorGenerator(nn.Module):
     Attributes:
       spec: The domain, of any shape.
       features: Units of the hidden layers.
-      contrast: As that of `ImageGenerator`, for each value of a vector.
+      spread: As that of `ImageGenerator`, for each value of a vector.
     """
 
     spec: DataSpec
     features: tuple[int, ...] = (64, 64)
-    contrast: float = 1.0
+    spread: float = 1.0
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
@@ -70,22 +70,22 @@ class VectorGenerator(nn.Module):
         for features in self.features:
             z = nn.relu(Dense(features)(z))
         x = Dense(int(np.prod(self.spec.shape)))(z)
-        return _within(self.spec, x.reshape(-1, *self.spec.shape), self.contrast)
+        return _within(self.spec, x.reshape(-1, *self.spec.shape), self.spread)
 
 
-def generator(spec: DataSpec, features: tuple[int, ...] = (), contrast: float = 1.0) -> nn.Module:
+def generator(spec: DataSpec, features: tuple[int, ...] = (), spread: float = 1.0) -> nn.Module:
     """The generator for a domain: of images, or of vectors.
 
     Args:
       spec: The domain.
       features: Of the generator; its own where empty.
-      contrast: Of the generator.
+      spread: Of the generator.
 
     Returns:
       A module that is called on latents `[B, L]`.
     """
     options: dict[str, Any] = {"features": features} if features else {}
-    return (ImageGenerator if spec.is_image else VectorGenerator)(spec, contrast=contrast, **options)
+    return (ImageGenerator if spec.is_image else VectorGenerator)(spec, spread=spread, **options)
 
 
 def generate(module: nn.Module, params: Any, z: Array) -> Array:
@@ -102,10 +102,10 @@ def _scaled_batch_norm() -> nn.BatchNorm:
     return _batch_norm(scale_init=lambda *args: 1.0 + _normal(*args))
 
 
-def _within(spec: DataSpec, x: Array, contrast: float) -> Array:
+def _within(spec: DataSpec, x: Array, spread: float) -> Array:
     """The sigmoid of x, as a share of the valid range."""
-    if contrast:
-        x = contrast * _batch_norm(use_bias=False, use_scale=False)(x)
+    if spread:
+        x = spread * _batch_norm(use_bias=False, use_scale=False)(x)
     low, high = spec.bounds
     low, high = np.where(np.isfinite(low), low, -_REACH), np.where(np.isfinite(high), high, _REACH)
     return low + (high - low) * nn.sigmoid(x)
