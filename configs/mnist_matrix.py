@@ -31,14 +31,14 @@ MODELS: dict[str, dict[str, Any]] = {
 
 # By teacher, the fields of the synthesis. A vision transformer's answers take more samples to learn, and fewer steps.
 SAMPLES: dict[str, dict[str, Any]] = {
-    "cnn": {"num_batches": 36, "num_steps": 16, "step_size": 0.2, "start": "contrasted"},
-    "mlp": {"num_batches": 36, "num_steps": 64, "step_size": 0.1, "start": "smooth"},
-    "resnet4": {"num_batches": 36, "num_steps": 16, "step_size": 0.2, "start": "contrasted"},
+    "cnn": {"num_batches": 80, "num_steps": 16, "step_size": 0.2, "start": "smooth"},
+    "mlp": {"num_batches": 100, "num_steps": 16, "step_size": 0.2, "start": "smooth"},
+    "resnet4": {"num_batches": 100, "num_steps": 16, "step_size": 0.2, "start": "smooth"},
     "vit_small": {"num_batches": 320, "num_steps": 8, "step_size": 0.4, "start": "contrasted"},
 }
 
 # By student, the examples that it trains on, all epochs together.
-EXAMPLES = {"cnn": 200_000, "mlp": 640_000, "resnet4": 200_000, "vit_small": 640_000}
+EXAMPLES = {"cnn": 200_000, "mlp": 640_000, "resnet4": 240_000, "vit_small": 640_000}
 
 
 def get_config(variant: str = "cnn-cnn") -> ConfigDict:
