@@ -16,7 +16,7 @@ from jax import Array
 from cake_jax import synthesis
 from cake_jax.evaluation import predict
 from cake_jax.synthesis_settings import SynthesisSettings
-from cake_jax.teachers import BlackBox, Teacher
+from cake_jax.teachers import Queryable
 from cake_jax.types import CakeError, SampleBatch
 
 Logits = Callable[[np.ndarray], np.ndarray]
@@ -97,9 +97,7 @@ def bisect(teacher: Logits, x: np.ndarray, logits: np.ndarray, num_steps: int) -
     return x, logits
 
 
-def minibatch(
-    key: Array, teacher: Teacher | BlackBox, settings: SynthesisSettings, batch: int, num_steps: int
-) -> BoundaryBatch:
+def minibatch(key: Array, teacher: Queryable, settings: SynthesisSettings, batch: int, num_steps: int) -> BoundaryBatch:
     """The pairs of mini-batch number `batch`.
 
     Args:

@@ -27,7 +27,7 @@ from cake_jax.energy import energy, logit_gap
 from cake_jax.evaluation import predict
 from cake_jax.synthesis import SynthesisInfo
 from cake_jax.synthesis_settings import SynthesisSettings
-from cake_jax.teachers import BlackBox, Teacher
+from cake_jax.teachers import Queryable, Teacher
 from cake_jax.types import DataSpec, SampleBatch
 
 DIRECTIONS = ("coordinate", "smooth")
@@ -61,8 +61,8 @@ class ZerothOrderSettings(SynthesisSettings):
     directions: str = "coordinate"
     sigma: float = 0.1
     antithetic: bool = False
-    trust: float = 0.3
-    bisections: int = 4
+    trust: float = 0.5
+    bisections: int = 3
 
     @property
     def queries_per_sample(self) -> int:
@@ -146,9 +146,7 @@ def correct(jacobian: Array, slopes: Array, directions: Array) -> Array:
     return jacobian + jnp.einsum("...qk,...qd->...kd", slopes - known, directions)
 
 
-def look(
-    key: Array, teacher: Teacher | BlackBox, x: Array, jacobian: Array, settings: ZerothOrderSettings
-) -> LinearModel:
+def look(key: Array, teacher: Queryable, x: Array, jacobian: Array, settings: ZerothOrderSettings) -> LinearModel:
     """Asks the teacher around x: `S G (1 + q)` queries, or `S G (1 + 2 q)` antithetic ones.
 
     Args:
@@ -173,7 +171,7 @@ def look(
     return LinearModel(samples, jnp.asarray(logits), jacobian)
 
 
-def minibatch(key: Array, teacher: Teacher | BlackBox, settings: ZerothOrderSettings, batch: int) -> ZerothOrderBatch:
+def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, batch: int) -> ZerothOrderBatch:
     """Synthesizes mini-batch number `batch` with `batch_size * queries_per_sample` queries.
 
     Starts, targets and Langevin noise are those of `synthesis.minibatch`; with all directions and as many looks as

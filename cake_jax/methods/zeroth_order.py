@@ -17,7 +17,7 @@ from cake_jax import boundary, zeroth_order
 from cake_jax.methods import cake
 from cake_jax.methods.method import Method, Queries, Round, combined
 from cake_jax.synthesis_settings import SynthesisSettings
-from cake_jax.teachers import BlackBox, Teacher
+from cake_jax.teachers import Queryable, Teacher
 from cake_jax.types import CakeError, DataSpec
 from cake_jax.zeroth_order import DIRECTIONS, ZerothOrderSettings
 
@@ -52,7 +52,7 @@ def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) 
 def next(
     key: Array,
     state: tuple,
-    teacher: Teacher | BlackBox,
+    teacher: Queryable,
     student: Teacher | None,
     settings: ZerothOrderSettings,
     batch: int,
@@ -112,8 +112,8 @@ METHOD = Method(
         "directions": "auto",  # coordinate, smooth (images), or auto: smooth for images
         "sigma": 0.1,  # length of a difference; raise it where scores are rounded
         "antithetic": False,  # differences to both sides, for twice the queries
-        "trust": 0.3,  # how far a sample goes between two looks, root mean square
-        "bisections": 4,  # of the boundary search, at most
+        "trust": 0.5,  # how far a sample goes between two looks, root mean square
+        "bisections": 3,  # of the boundary search, at most
     },
     needs="labels",
 )
