@@ -194,6 +194,24 @@ def test_between_looks_it_is_cake_on_a_linear_teacher():
     assert black.queries.forward == 15 * (1 + SIZE + 1)
 
 
+def test_what_a_look_found_is_there_for_the_next(teacher, monkeypatch):
+    given, found, ask = [], [], zeroth_order.look
+
+    def note(key, teacher, x, jacobian, settings):
+        model = ask(key, teacher, x, jacobian, settings)
+        given.append(jacobian)
+        found.append(model.jacobian)
+        return model
+
+    monkeypatch.setattr(zeroth_order, "look", note)
+    METHOD.next(jax.random.key(0), (), teacher, None, settings(budget=10**6, num_looks=3, num_directions=4), 0)
+    np.testing.assert_array_equal(given[0], 0)
+    np.testing.assert_array_equal(given[1:], found[:-1])
+    ranks = [int(np.linalg.matrix_rank(jacobian[:3].reshape(-1, SIZE), tol=1e-3)) for jacobian in found]
+    assert ranks[0] == 4, "the samples of a set share their directions"
+    assert ranks[0] < ranks[1] < ranks[2], "and each look has others"
+
+
 def test_no_sample_goes_beyond_the_trust(teacher):
     common = dataclasses.replace(COMMON, step_size=5.0, num_steps=20)
     own = settings(common, budget=10**6, num_looks=2, trust=0.25)
