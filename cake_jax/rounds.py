@@ -95,7 +95,7 @@ def make(
     saved, metered = time.perf_counter(), isinstance(teacher, BlackBox)
     with bar, ThreadPoolExecutor(1) as writer:
         written = writer.submit(lambda: None)
-        for batch in parallel.own_share(batches) if not method.sequential else batches:
+        for batch in parallel.own_share(batches):
             started = time.perf_counter()
             result = method.next(key, state, teacher, listener.model if listener else None, synthesis, batch)
             state, figures = result.state, result.info._asdict()
