@@ -166,8 +166,10 @@ def _claim(workdir: Path, config: ConfigDict, overwrite: bool) -> None:
             )
     elif workdir.exists() and any(other.name != f"{CONFIG}.tmp" for other in workdir.iterdir()):
         raise CakeError(f"{workdir}: is not empty and no run of ours; use another --workdir")
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(wanted, indent=1).encode())
+    content = json.dumps(wanted, indent=1).encode()
+    if not path.exists() or path.read_bytes() != content:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
 
 
 def _has_teacher(workdir: Path, overwrite: bool) -> bool:
