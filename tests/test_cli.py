@@ -110,7 +110,7 @@ def test_a_config_that_lacks_a_field_is_named(tmp_path):
     (tmp_path / "bare.py").write_text(
         "from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict({'seed': 0})\n"
     )
-    assert "config.dataset.data_dir: missing" in one_line(cli(f"--config={tmp_path / 'bare.py'}"))
+    assert "config.black_box.answers: missing" in one_line(cli(f"--config={tmp_path / 'bare.py'}"))
 
 
 def test_the_entry_script_is_short():

@@ -198,15 +198,15 @@ def test_tries_end():
 @pytest.mark.parametrize(
     ("header", "least", "most"),
     [
-        ("7", 7, 7),
-        (time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 1000)), 900, 1000),
-        ("?", 0, 0),
+        (lambda: "7", 7, 7),
+        (lambda: time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 1000)), 900, 1000),
+        (lambda: "?", 0, 0),
     ],
     ids=["seconds", "date", "neither"],
 )
 def test_retry_after(header, least, most):
     with (
-        Server(trouble=lambda *_: (429, b"", [("Retry-After", header)])) as server,
+        Server(trouble=lambda *_: (429, b"", [("Retry-After", header())])) as server,
         pytest.raises(Unanswered) as caught,
     ):
         Endpoint(server.url).ask(inputs(1), "key")
