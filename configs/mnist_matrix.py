@@ -5,7 +5,8 @@ python scripts/matrix.py --config=configs/mnist_matrix.py --config.dataset.data_
 A variant is one cell, `<teacher>-<student>`: `configs/mnist_matrix.py:cnn-mlp`. As in the experiment of Fig. 3 of CAKE
 (arXiv 2306.02090), with networks of 100,000 parameters or, the residual one, 430,000.
 
-Cost and accuracy: not measured yet.
+Cost: about an hour on 2 CPU cores. Expect students of their teacher's own architecture at 97 to 99 %, others at 57 to
+95 % (`docs/results.md`). Settings were chosen on training images.
 """
 
 from typing import Any
