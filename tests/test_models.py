@@ -497,6 +497,21 @@ def test_conv_promotes_types_as_flax():
         assert conv.apply(variables, x).dtype == jnp.bfloat16
 
 
+@pytest.mark.parametrize("shape", [(2, 6, 8, 3), (1, 7, 5, 2)])
+def test_max_pool_equals_flax(shape):
+    """With an odd last row and column too, which both drop."""
+    x = random(*shape)
+    weights = random(shape[0], shape[1] // 2, shape[2] // 2, shape[3])
+
+    def with_gradient(pool):
+        return jax.value_and_grad(lambda x: (weights * pool(x)).sum())(x)
+
+    value, gradient = with_gradient(operations.max_pool)
+    expected, expected_gradient = with_gradient(lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)))
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    np.testing.assert_array_equal(gradient, expected_gradient)
+
+
 @pytest.mark.parametrize("features", [1, 80])
 def test_pool_gradient_is_conserved_at_ties(features):
     conv = layers.Conv(features, 1, use_bias=False, pool=True)

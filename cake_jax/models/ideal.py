@@ -4,6 +4,7 @@ import flax.linen as nn
 from jax import Array
 
 from cake_jax.models.layers import Conv, Dense
+from cake_jax.models.operations import max_pool
 
 
 class AlexNet(nn.Module):
@@ -50,7 +51,7 @@ class IdealLeNet(nn.Module):
         for channels in self.features:
             x = Conv(channels, 5, padding=2)(x)
             x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)(x))
-            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = max_pool(x)
         return Dense(self.num_classes)(x.reshape(x.shape[0], -1))
 
 

@@ -50,7 +50,7 @@ class Conv(nn.Module):
             x = x[:, :height, :width]
         y = convolution(x, kernel, self.strides, self.padding, split_columns=self.pool)
         if self.pool:
-            y = max_pool(y)
+            y = max_pool(y, split_columns=True)
         if self.use_bias:
             # After the pool there is less to add to. A row of it, made beforehand, leaves XLA a loop without divisions,
             # which few channels otherwise need at every element.

@@ -74,15 +74,17 @@ def convolution(x: Array, kernel: Array, strides: int, padding: int, *, split_co
     return y[:, :, _even_then_odd(y.shape[2])] if split_columns else y
 
 
-def max_pool(x: Array) -> Array:
-    """Maximum over 2 x 2 pixels of x `[B, H, W, C]`, whose columns are split as `convolution` does.
+def max_pool(x: Array, *, split_columns: bool = False) -> Array:
+    """Maximum over 2 x 2 pixels of x `[B, H, W, C]`, with stride 2; an odd last row or column is dropped.
 
     A maximum of slices: on a CPU its gradient is much cheaper than that of a windowed reduction, and the larger the
-    slices the cheaper.
+    slices the cheaper. So columns may come split as `convolution` does, with none to drop.
     """
-    height, width = x.shape[1] // 2 * 2, x.shape[2]
+    height, width = (size // 2 * 2 for size in x.shape[1:3])
     x = jnp.maximum(x[:, 0:height:2], x[:, 1:height:2])
-    return jnp.maximum(x[:, :, : width // 2], x[:, :, width // 2 :])
+    if split_columns:
+        return jnp.maximum(x[:, :, : width // 2], x[:, :, width // 2 :])
+    return jnp.maximum(x[:, :, 0:width:2], x[:, :, 1:width:2])
 
 
 def upsampled_convolution(x: Array, kernel: Array) -> Array:

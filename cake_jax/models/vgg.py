@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from cake_jax.models.layers import Conv, Dense
+from cake_jax.models.operations import max_pool
 
 
 class VGG(nn.Module):
@@ -41,7 +42,7 @@ class VGG(nn.Module):
                 x = Conv(features, 3, padding=1)(x)
                 x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)(x))
             if min(x.shape[1:3]) >= 2 * self.smallest:
-                x = nn.max_pool(x, (2, 2), strides=(2, 2))
+                x = max_pool(x)
         if not self.large_head:
             return Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
         x = _adaptive_mean(x, 7).reshape(x.shape[0], -1)
