@@ -19,16 +19,17 @@ COLUMNS: dict[str, Callable[[dict], float | None]] = {
 
 
 def table(runs: list[dict]) -> str:
-    """In Markdown: a row a method, mean and standard deviation over its runs; columns of which nothing is known go.
+    """In Markdown: a row a title, mean and standard deviation over its runs; columns of which nothing is known go.
 
     Args:
-      runs: Contents of `results.json`, each with `logit_gaps` besides: `start` and `end`, or None.
+      runs: Contents of `results.json`, each with two entries besides: `title`, the method as the reader knows it, and
+        `logit_gaps`, `start` and `end`, or None.
     """
     columns = {name: of for name, of in COLUMNS.items() if any(of(run) is not None for run in runs)}
     rows = [f"| method | {' | '.join(columns)} |", "|---|" + "---|" * len(columns)]
-    for method in dict.fromkeys(run["method"] for run in runs):
-        values = [[of(run) for run in runs if run["method"] == method] for of in columns.values()]
-        rows.append(f"| {method} | {' | '.join(map(_mean, values))} |")
+    for title in dict.fromkeys(run["title"] for run in runs):
+        values = [[of(run) for run in runs if run["title"] == title] for of in columns.values()]
+        rows.append(f"| {title} | {' | '.join(map(_mean, values))} |")
     return "\n".join(rows)
 
 
@@ -46,17 +47,17 @@ def _percent(share: float | None) -> float | None:
 
 
 def accuracies(runs: list[dict]) -> Figure:
-    """A line a method: each run's student, their mean, and the teachers' mean."""
-    methods = list(dict.fromkeys(run["method"] for run in runs))
-    figure = Figure(figsize=(6.4, 1.0 + 0.38 * len(methods)), layout="constrained")
+    """A line a title: each run's student, their mean, and the teachers' mean."""
+    titles = list(dict.fromkeys(run["title"] for run in runs))
+    figure = Figure(figsize=(6.4, 1.0 + 0.38 * len(titles)), layout="constrained")
     axes = figure.subplots()
-    for place, method in enumerate(methods):
-        values = [100 * run["student"]["test_accuracy"] for run in runs if run["method"] == method]
+    for place, title in enumerate(titles):
+        values = [100 * run["student"]["test_accuracy"] for run in runs if run["title"] == title]
         axes.plot(values, [place] * len(values), "o", alpha=0.5, color="tab:blue")
         axes.plot(statistics.mean(values), place, "|", markersize=18, markeredgewidth=2, color="tab:blue")
     teachers = statistics.mean(100 * run["teacher"]["test_accuracy"] for run in runs)
     axes.axvline(teachers, linestyle="--", color="tab:gray", label="teacher")
-    axes.set_yticks(range(len(methods)), methods)
+    axes.set_yticks(range(len(titles)), titles)
     axes.invert_yaxis()
     axes.set_xlabel("student's test accuracy, %; a dot a seed, a bar their mean")
     axes.grid(axis="x", alpha=0.3)

@@ -240,9 +240,14 @@ _FREE = (
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Name of the first field in which two configs, as nested dicts, ask for other results; None where none does."""
+    """Name of the first field in which two configs, as nested dicts, ask for other results; None where none does.
+
+    Settings of a method that neither config runs are not among them.
+    """
     before, after = dict(_flat(old)), dict(_flat(new))
-    names = sorted(name for name in before | after if name not in _FREE)
+    others = {*old.get("methods", {}), *new["methods"]} - {old.get("method"), new["method"]}
+    idle = tuple(f"methods.{name}." for name in others)
+    names = sorted(name for name in before | after if name not in _FREE and not name.startswith(idle))
     return next((name for name in names if before.get(name) != after.get(name)), None)
 
 

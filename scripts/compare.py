@@ -2,7 +2,8 @@
 
     python scripts/compare.py --config=configs/digits.py:few --methods=cake,lake,noise --seeds=0,1,2
 
-Every run stands in `<workdir>/<method>-<seed>` and is resumed or reused like any run; the first method's teacher of a
+A method may stand there several times with settings of its own behind colons: `naive,naive:image_priors=True`. Every
+run stands in `<workdir>/<method>-<seed>` and is resumed or reused like any run; the first method's teacher of a
 seed serves them all. Prints a table in Markdown, writes the figures of all runs as JSON to `--out`, and draws them to
 `--figure`: of 2-dimensional data the first seed's decision regions and samples, of others the students' accuracies.
 """
@@ -22,7 +23,9 @@ from ml_collections import ConfigDict
 import cake_jax
 from cake_jax import comparison, data, report
 
-_METHODS = flags.DEFINE_list("methods", ["cake", "lake", "noise"], "Methods, in the order of the table.")
+_METHODS = flags.DEFINE_list(
+    "methods", ["cake", "lake", "noise"], "Methods in the order of the table, each name[:field=value...]."
+)
 _SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
 _CONFIG = flags.DEFINE_string("config", None, "Config file, with a variant after a colon.", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the runs; by default runs/compare-<config name>[-<variant>].")
@@ -40,22 +43,29 @@ def main(argv: list[str]) -> None:
     workdir = Path(_WORKDIR.value or f"runs/compare-{Path(path).stem}{'-' * bool(variant)}{variant}")
     runs = []
     for seed in _SEEDS.value:
-        teacher = workdir / f"{_METHODS.value[0]}-{seed}"
-        for method in _METHODS.value:
-            folder = workdir / f"{method}-{seed}"
+        teacher = _folder(workdir, _METHODS.value[0], seed)
+        for title in _METHODS.value:
+            method, *fields = title.split(":")
+            folder = _folder(workdir, title, seed)
             command = [sys.executable, str(_RUN), f"--config={_CONFIG.value}", f"--workdir={folder}", *argv[1:]]
             command += [f"--config.method={method}", f"--config.seed={seed}"]
+            command += [f"--config.methods.{method}.{field}" for field in fields]
             command += [f"--config.teacher.from_run={teacher}"] * (folder != teacher)
             if subprocess.run(command, check=False).returncode:
                 sys.exit(f"error: this run failed: {shlex.join(command)}")
-            runs.append(json.loads((folder / "results.json").read_text()) | {"logit_gaps": _gaps(folder)})
+            results = json.loads((folder / "results.json").read_text())
+            runs.append({"title": title, **results, "logit_gaps": _gaps(folder)})
     print(comparison.table(runs))
     if _OUT.value:
         content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": runs}
         Path(_OUT.value).write_text(json.dumps(content, indent=1) + "\n")
     if _FIGURE.value:
-        folders = {method: workdir / f"{method}-{_SEEDS.value[0]}" for method in _METHODS.value}
+        folders = {title: _folder(workdir, title, _SEEDS.value[0]) for title in _METHODS.value}
         _picture(folders, runs).savefig(_FIGURE.value, dpi=110)
+
+
+def _folder(workdir: Path, title: str, seed: str) -> Path:
+    return workdir / f"{title.replace(':', '-')}-{seed}"
 
 
 def _gaps(folder: Path) -> dict[str, float] | None:
@@ -76,8 +86,8 @@ def _picture(folders: dict[str, Path], runs: list[dict]) -> Figure:
         return comparison.accuracies(runs)
     config = ConfigDict(json.loads((next(iter(folders.values())) / "config.json").read_text()))
     dataset = data.load(config.dataset.name, data_dir=config.dataset.data_dir)
-    loaded = {method: _load(folder, cake_jax.Run) for method, folder in folders.items()}
-    students = {method: (run.student, run.samples.select()) for method, run in loaded.items()}
+    loaded = {title: _load(folder, cake_jax.Run) for title, folder in folders.items()}
+    students = {title: (run.student, run.samples.select()) for title, run in loaded.items()}
     return report.decision_boundaries(teacher, students, dataset, columns=3)
 
 

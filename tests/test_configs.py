@@ -107,6 +107,16 @@ def test_the_first_difference_is_named_by_its_field():
     assert config_lib.first_difference(one, other) == "synthesis.weights.cls"
 
 
+def test_settings_of_another_method_make_no_difference():
+    one = config_lib.default().to_dict()
+    other = config_lib.default().to_dict()
+    other["methods"]["ideal"]["evenness"] = 3.0
+    del other["methods"]["dfme"]
+    assert config_lib.first_difference(one, other) is None
+    other["methods"]["cake"]["langevin_temperature"] = 0.5
+    assert config_lib.first_difference(one, other) == "methods.cake.langevin_temperature"
+
+
 def test_no_field_of_the_settings_is_out_of_a_config_s_reach():
     fields = {name for name, _ in config_lib._flat(config_lib.default().to_dict())}
     for name in ("step_size", "langevin_temperature", "contrastive", "weights.entropy", "sets_per_chunk"):
