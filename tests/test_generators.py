@@ -7,7 +7,14 @@ import pytest
 from jax import lax
 
 from cake_jax import DataSpec
-from cake_jax.models.generator import ImageGenerator, VectorGenerator, generate as _generate, generator
+from cake_jax.losses import total_variation
+from cake_jax.models.generator import (
+    ImageGenerator,
+    VectorGenerator,
+    generate as _generate,
+    generator,
+    logit_normal,
+)
 from cake_jax.models.operations import upsampled_convolution
 
 KEY = jax.random.key(0)
@@ -97,3 +104,43 @@ def test_a_generator_s_batch_norm_goes_by_the_batch():
     module = generator(SPEC)
     params, z = params_of(module, 16), jax.random.normal(KEY, (8, 16))
     assert not np.allclose(generate(module, params, z)[:4], generate(module, params, z[:4]), atol=1e-3)
+
+
+COLOUR = DataSpec((16, 12, 3), 10, mean=(0.2, 0.5, 0.7), std=(0.2, 0.25, 0.1), low=0.0, high=1.0)
+
+
+@pytest.mark.parametrize("spec", [SPEC, COLOUR], ids=["grey", "colour"])
+def test_moments_are_those_of_the_specification_image_by_image(spec):
+    """Pixels before the sigmoid are near a normal distribution as the weights start, so the moments are met nearly."""
+    module = generator(spec, moments=True)
+    pixels = spec.denormalize(generate(module, params_of(module, 64), jax.random.normal(KEY, (64, 64))))
+    np.testing.assert_allclose(pixels.mean(axis=(1, 2)).mean(axis=0), spec.mean, atol=0.02)
+    np.testing.assert_allclose(pixels.std(axis=(1, 2)).mean(axis=0), spec.std, rtol=0.15)
+    assert (pixels.mean(axis=(1, 2)).std(axis=0) < 0.03).all()
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 0.2), (0.13, 0.31), (0.9, 0.05)])
+def test_logit_normal_has_the_moments_that_it_is_asked_for(mean, std):
+    """Whatever the type: a fit in single precision ends far away."""
+    for kind in (float, np.float32):
+        scale, shift = logit_normal(kind(mean), kind(std))
+        values = 1 / (1 + np.exp(-(scale * np.random.default_rng(0).normal(size=200_000) + shift)))
+        np.testing.assert_allclose([values.mean(), values.std()], [mean, std], atol=3e-3)
+
+
+def test_more_contrast_than_black_and_white_is_not_asked_for():
+    scale, shift = logit_normal(0.5, 10.0)
+    assert np.isfinite(scale)
+    assert abs(shift) < 1e-3
+
+
+def test_blur_makes_smoother_images_of_the_same_moments():
+    z = jax.random.normal(KEY, (64, 64))
+    smoothness, deviations = [], []
+    for blur in (0.0, 1.0, 2.0):
+        module = generator(SPEC, moments=True, blur=blur)
+        x = generate(module, params_of(module, 64), z)
+        smoothness.append(total_variation(x).mean())
+        deviations.append(x.std())
+    assert smoothness[0] > 1.3 * smoothness[1] > 1.3**2 * smoothness[2]
+    np.testing.assert_allclose(deviations, deviations[0], rtol=0.1)

@@ -41,6 +41,8 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "latent_size": 256,
         "features": (),
         "spread": 1.0,
+        "moments": False,
+        "blur": 0.0,
         "beta1": 0.5,
         "beta2": 0.999,
     }
@@ -54,7 +56,9 @@ class GeneratorSettings(SynthesisSettings):
     Attributes:
       latent_size: Width of the latents.
       features: Of the generator, as `models.generator` has them; its own where empty.
-      spread: Of the generator, as `models.generator` has it.
+      spread: Of the generator, as `models.generator` has it, like the next two.
+      moments: Of a generator of images.
+      blur: Of a generator of images.
       beta1: Of Adam.
       beta2: Of Adam.
       student: How the student that the method listens to is trained after each round.
@@ -63,6 +67,8 @@ class GeneratorSettings(SynthesisSettings):
     latent_size: int = 256
     features: tuple[int, ...] = ()
     spread: float = 1.0
+    moments: bool = False
+    blur: float = 0.0
     beta1: float = 0.5
     beta2: float = 0.999
     student: TrainSettings = DISTILLATION
@@ -96,7 +102,7 @@ def settings_of(kind: type[S], name: str, common: SynthesisSettings, own: Mappin
         check_training(given["student"], spec, f"methods.{name}.student")
     settings = combined(kind, common, given)
     above_zero(settings, name, "num_steps", "step_size", "latent_size")
-    above_zero(settings, name, "spread", or_zero=True)
+    above_zero(settings, name, "spread", "blur", or_zero=True)
     for beta in ("beta1", "beta2"):
         if not 0 <= getattr(settings, beta) < 1:
             raise CakeError(f"methods.{name}.{beta}: {getattr(settings, beta)} is not in [0, 1)")
@@ -122,7 +128,7 @@ def above_zero(settings: GeneratorSettings, name: str, *fields: str, or_zero: bo
 
 def module_of(settings: GeneratorSettings, spec: DataSpec) -> nn.Module:
     """The generator of the settings."""
-    return generator(spec, settings.features, settings.spread)
+    return generator(spec, settings.features, settings.spread, moments=settings.moments, blur=settings.blur)
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "spec", "extra"))

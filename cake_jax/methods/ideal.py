@@ -21,7 +21,7 @@ from cake_jax.methods.method import Method, Queries, Round
 from cake_jax.models.generator import generate
 from cake_jax.synthesis_settings import SynthesisSettings
 from cake_jax.teachers import Queryable, Teacher, answers
-from cake_jax.types import DataSpec
+from cake_jax.types import CakeError, DataSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +30,12 @@ class IdealSettings(GeneratorSettings):
 
     Attributes:
       evenness: Weight of the mean of p ln p over samples and classes, p the student's softmax.
+      smoothness: Weight of the images' `losses.total_variation`; not in the paper.
       hard_labels: Whether only the teacher's decision is kept of its answer.
     """
 
     evenness: float = 5.0
+    smoothness: float = 0.0
     hard_labels: bool = False
 
 
@@ -57,7 +59,11 @@ def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) 
     Raises:
       CakeError: They do not fit `spec`.
     """
-    return generators.settings_of(IdealSettings, "ideal", common, own, spec)
+    settings = generators.settings_of(IdealSettings, "ideal", common, own, spec)
+    generators.above_zero(settings, "ideal", "evenness", "smoothness", or_zero=True)
+    if settings.smoothness and not spec.is_image:
+        raise CakeError("methods.ideal.smoothness: it is of images; set it to 0")
+    return settings
 
 
 def next(
@@ -98,6 +104,8 @@ def imagine(key: Array, student: Teacher, settings: IdealSettings) -> tuple[Arra
         logits = student(augment(keys, x, settings.student.augment, spec))
         log_p = jax.nn.log_softmax(logits)
         loss = losses.cross_entropy(logits, target).mean() + settings.evenness * (jnp.exp(log_p) * log_p).mean()
+        if settings.smoothness:
+            loss += settings.smoothness * losses.total_variation(x).mean()
         return loss, (x, (logits.argmax(-1) == target).mean())
 
     def step(carry: tuple, draw: Array) -> tuple[tuple, None]:
@@ -120,6 +128,7 @@ METHOD = Method(
     defaults={
         **generators.DEFAULTS,
         "evenness": 5.0,
+        "smoothness": 0.0,
         "hard_labels": False,
         "student": dict(generators.STUDENT),
     },
