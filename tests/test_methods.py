@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cake_jax import CakeError, data, experiment, load, models, rounds, train
+from cake_jax import CakeError, data, experiment, load, losses, models, rounds, train
 from cake_jax.config import default, resolve
 from cake_jax.evaluation import predict
 from cake_jax.methods import METHODS, adversarial, dfme, generative, generators, ideal
@@ -237,6 +237,21 @@ def test_ideal_s_images_are_those_of_the_lowest_loss(moons_teacher):
     assert found[-1] < found[0] - 0.01
 
 
+def test_ideal_s_smoothness_smooths(teachers):
+    """The loss of the images is that of a student's answers and the total variation, weighed; more weight, less of it."""
+    teacher, variations = load(teachers["digits"]).teacher, []
+    for smoothness in (0.0, 1.0, 10.0):
+        fields = {"OWN.num_steps": 20, "OWN.smoothness": smoothness, "OWN.moments": True}
+        settings = resolve(small_config("ideal", "digits", **fields)).synthesis
+        x, target, loss, _ = ideal.imagine(KEY, teacher, settings)
+        log_p = np.asarray(jax.nn.log_softmax(teacher(x)), np.float64)
+        variations.append(float(losses.total_variation(x).mean()))
+        expected = -log_p[np.arange(40), target].mean() + 5.0 * (np.exp(log_p) * log_p).mean()
+        assert float(loss) == pytest.approx(expected + smoothness * variations[-1], abs=1e-4)
+    assert variations == sorted(variations, reverse=True)
+    assert variations[2] < 0.9 * variations[0]
+
+
 def test_ideal_makes_a_new_generator_every_round_with_one_program(moons_teacher):
     settings = settings_of("ideal")
     before = ideal.imagine._cache_size()
@@ -389,6 +404,9 @@ def test_repulsion_is_the_mean_over_pairs_of_different_sets():
         ("ideal", "OWN.num_steps", 0, r"methods\.ideal\.num_steps: 0 must be above 0"),
         ("ideal", "OWN.step_size", -1.0, r"methods\.ideal\.step_size: -1\.0"),
         ("ideal", "OWN.spread", -1.0, r"methods\.ideal\.spread: -1\.0 is below 0"),
+        ("ideal", "OWN.blur", -1.0, r"methods\.ideal\.blur: -1\.0 is below 0"),
+        ("ideal", "OWN.smoothness", -1.0, r"methods\.ideal\.smoothness: -1\.0 is below 0"),
+        ("ideal", "OWN.smoothness", 1.0, r"methods\.ideal\.smoothness: it is of images"),
         ("ideal", "OWN.beta1", 1.0, r"methods\.ideal\.beta1: 1\.0 is not in \[0, 1\)"),
         ("ideal", "OWN.student.epochs", 0, r"methods\.ideal\.student\.epochs: 0 must be above 0"),
         ("ideal", "OWN.student.augment", ("flip",), r"methods\.ideal\.student\.augment: 'flip' is for images"),
