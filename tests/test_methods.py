@@ -238,7 +238,7 @@ def test_ideal_s_images_are_those_of_the_lowest_loss(moons_teacher):
 
 
 def test_ideal_s_smoothness_smooths(teachers):
-    """The loss of the images is that of a student's answers and the total variation, weighed; more weight, less of it."""
+    """The loss that it tells has the total variation, weighed, in it; and more weight leaves less of that."""
     teacher, variations = load(teachers["digits"]).teacher, []
     for smoothness in (0.0, 1.0, 10.0):
         fields = {"OWN.num_steps": 20, "OWN.smoothness": smoothness, "OWN.moments": True}

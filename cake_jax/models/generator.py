@@ -36,8 +36,8 @@ class ImageGenerator(nn.Module):
       spread: Standard deviation, over the batch at hand, that a batch norm gives to each channel before the sigmoid:
         it keeps a generator from making one and the same input of all latents, as the last layer of the generators of
         DFAD (arXiv 1912.11006) does. 0 for none.
-      moments: In place of `spread`, each image is scaled and shifted before the sigmoid so that its pixels come near the
-        mean and the deviation that `spec` tells: bright strokes on black for MNIST, soft greys for photographs.
+      moments: In place of `spread`, each image is scaled and shifted before the sigmoid so that its pixels come near
+        the mean and the deviation that `spec` tells: bright strokes on black for MNIST, soft greys for photographs.
       blur: Standard deviation, in pixels, of a Gaussian blur before that; 0 for none.
 
     Source: IDEAL (arXiv 2205.11158), its released code.
