@@ -30,11 +30,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.weights.cls": 100.0,
         "synthesis.weights.contr": 20.0,
     },
-    # To compare all methods: 2,000 samples, and a teacher with the batch norm that one of them looks at.
+    # To compare all methods: 2,000 samples, and a teacher with the batch norm that one of them looks at. Sets are pairs.
     "methods": {
         "teacher.model.options": {"width": 128, "batch_norm": True},
+        "student.temperature": 4.0,
         "synthesis.num_batches": 20,
         "synthesis.batch_size": 100,
+        "synthesis.num_groups": 2,
+        "synthesis.num_steps": 64,
+        "synthesis.decay_magnitude": 2.0,
+        "synthesis.start": "contrasted",
+        "synthesis.weights.cls": 100.0,
+        "synthesis.weights.contr": 20.0,
     },
     # What the CAKE reference runs on the nearest of its data sets, MNIST.
     "reference": reference(cls=1e3, contr=1e-3, tv=1e7),

@@ -49,7 +49,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.student.hard_weight = 1.0
     config.synthesis.num_batches = 100
     config.synthesis.batch_size = 250
-    config.methods.ideal.moments = True
     config.methods.ideal.blur = 1.0
     config.methods.ideal.smoothness = 2.0
     config.methods.ideal.student.epochs = 1

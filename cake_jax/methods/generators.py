@@ -41,7 +41,7 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
         "latent_size": 256,
         "features": (),
         "spread": 1.0,
-        "moments": False,
+        "moments": True,
         "blur": 0.0,
         "beta1": 0.5,
         "beta2": 0.999,
@@ -67,7 +67,7 @@ class GeneratorSettings(SynthesisSettings):
     latent_size: int = 256
     features: tuple[int, ...] = ()
     spread: float = 1.0
-    moments: bool = False
+    moments: bool = True
     blur: float = 0.0
     beta1: float = 0.5
     beta2: float = 0.999
