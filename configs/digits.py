@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.weights.cls": 100.0,
         "synthesis.weights.contr": 20.0,
     },
-    # To compare all methods: 2,000 samples, and a teacher with the batch norm that one of them looks at. Sets are pairs.
+    # To compare all methods: 2,000 samples, in pairs, and a teacher with the batch norm that one of them looks at.
     "methods": {
         "teacher.model.options": {"width": 128, "batch_norm": True},
         "student.temperature": 4.0,
