@@ -204,7 +204,7 @@ def decision_boundaries(
                 *x.T, c=_COLORS(label % 10), s=14, marker="^", edgecolors="black", linewidths=0.4, label="samples"
             )
         if model is not teacher:
-            title += f": agrees on {np.mean(region == regions[0]):.1%} of the square"
+            title += f"\nagrees on {np.mean(region == regions[0]):.1%} of the square"
         axis.set(title=title, xlim=extent[:2], ylim=extent[2:], aspect="equal")
     for axis in axes[len(panels) :]:
         axis.axis("off")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from cake_jax import CakeError, data, experiment, load, losses, models, rounds, train
 from cake_jax.config import default, resolve
@@ -108,6 +109,18 @@ def test_every_method_makes_images(name, teachers, tmp_path):
     if name in GENERATORS:
         low, high = teacher.spec.bounds
         assert ((samples.x >= low) & (samples.x <= high)).all()
+
+
+@pytest.mark.parametrize("dataset", ["two_moons", "digits"])
+def test_inversion_runs_by_its_name(dataset, tmp_path):
+    """It alone needs a teacher with batch norm."""
+    config = small_config("inversion", dataset)
+    config.teacher.model.options = ConfigDict({"batch_norm": True})
+    config.teacher.epochs = config.student.epochs = 1
+    results = experiment.run(config, tmp_path, config_name=dataset)
+    assert results["samples"]["count"] == 160
+    assert results["queries"]["synthesis"] == {"forward": 160, "gradient": 480}
+    assert results["student"]["test_accuracy"] > 0
 
 
 def comparable(folder):
