@@ -28,7 +28,7 @@ def command(*arguments):
 
 
 def run(*arguments):
-    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=150)
+    return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, timeout=400)
 
 
 def children(process):
