@@ -12,6 +12,17 @@ from ml_collections import ConfigDict
 
 from cake_jax.config import default, reference, with_variant
 
+# Few samples in sets of two, each of which counts.
+PAIRS: dict[str, Any] = {
+    "synthesis.batch_size": 100,
+    "synthesis.num_groups": 2,
+    "synthesis.num_steps": 64,
+    "synthesis.decay_magnitude": 2.0,
+    "synthesis.start": "contrasted",
+    "synthesis.weights.cls": 100.0,
+    "synthesis.weights.contr": 20.0,
+}
+
 VARIANTS: dict[str, dict[str, Any]] = {
     # Ends within a minute on 2 cores.
     "smoke": {"teacher.epochs": 5, "student.epochs": 5, "synthesis.num_batches": 2, "synthesis.num_steps": 16},
@@ -22,26 +33,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "student.hard_weight": 1.0,
         "student.weight_decay": 1e-2,
         "synthesis.num_batches": 10,
-        "synthesis.batch_size": 100,
-        "synthesis.num_groups": 2,
-        "synthesis.num_steps": 64,
-        "synthesis.decay_magnitude": 2.0,
-        "synthesis.start": "contrasted",
-        "synthesis.weights.cls": 100.0,
-        "synthesis.weights.contr": 20.0,
+        **PAIRS,
     },
     # To compare all methods: 2,000 samples, in pairs, and a teacher with the batch norm that one of them looks at.
     "methods": {
         "teacher.model.options": {"width": 128, "batch_norm": True},
         "student.temperature": 4.0,
         "synthesis.num_batches": 20,
-        "synthesis.batch_size": 100,
-        "synthesis.num_groups": 2,
-        "synthesis.num_steps": 64,
-        "synthesis.decay_magnitude": 2.0,
-        "synthesis.start": "contrasted",
-        "synthesis.weights.cls": 100.0,
-        "synthesis.weights.contr": 20.0,
+        **PAIRS,
     },
     # What the CAKE reference runs on the nearest of its data sets, MNIST.
     "reference": reference(cls=1e3, contr=1e-3, tv=1e7),
