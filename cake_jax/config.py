@@ -1,106 +1,128 @@
-"""The config: every field with its default, and the one place where fields become typed arguments.
+"""The config: every field with its default, and `resolve`, the only place where fields become typed arguments.
 
-Config files start from `default()` and change what they need. Flags change single fields:
-`--config.synthesis.num_steps=64`.
+Config files start from `default()` and change fields. Flags change single fields: `--config.synthesis.num_steps=64`.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict, config_dict
 
-from cake_jax import data, methods, models
-from cake_jax.synthesis_settings import SynthesisSettings, Weights
-from cake_jax.teachers import QuerySettings
-from cake_jax.teachers.answers import KINDS as ANSWERS
-from cake_jax.train import DistillationLoss, TrainSettings, check as check_training
+from cake_jax import checks, data, methods
+from cake_jax.black_box import QuerySettings
+from cake_jax.black_box.answer_kinds import KINDS
+from cake_jax.data import DataSettings
+from cake_jax.methods.method import GuideSettings, own_fields
+from cake_jax.run.folder import flat, saved_spec
+from cake_jax.run.settings import (
+    BlackBoxSettings,
+    ModelSettings,
+    RunSettings,
+    SamplesSettings,
+    Stages,
+    StudentSettings,
+    TeacherSettings,
+)
+from cake_jax.stores.metrics import WRITERS
+from cake_jax.synthesis.priors import PRIORS
+from cake_jax.synthesis.settings import SynthesisSettings, Weights
+from cake_jax.training import DistillationLoss, TrainSettings, checked as checked_training
 from cake_jax.types import CakeError, DataSpec
 
 
 def default() -> ConfigDict:
-    """A locked config of all fields, with defaults that suit small images."""
+    """A locked config with all fields. The defaults suit small images."""
     config = ConfigDict()
     config.seed = 0
     config.method = "cake"  # a name in cake_jax.methods.METHODS
 
-    # By method, what it reads besides config.synthesis; a field that is None there is taken from here.
-    config.methods = ConfigDict({name: dict(method.defaults) for name, method in methods.METHODS.items()})
+    # The own settings of each method, beside config.synthesis: see the dataclass in the method's file.
+    config.methods = ConfigDict({name: _own_defaults(method) for name, method in methods.METHODS.items()})
 
-    # Stages. One that is off and needed by a later one is taken from an earlier run (from_run).
-    config.run = ConfigDict({"teacher": True, "synthesis": True, "student": True, "evaluation": True})
+    # Stages. A stage that is off and needed by a later one is taken from an earlier run (from_run).
+    config.run = ConfigDict(dataclasses.asdict(Stages()))
 
     config.dataset = ConfigDict()
-    config.dataset.name = "digits"  # a name in cake_jax.data.NAMES
-    # Folder of prepared TFDS data sets, empty for TFDS's own default; or of images; or, of `npz`, the file.
+    config.dataset.name = "digits"  # a name in cake_jax.data.SOURCES
+    # Folder of prepared TFDS data sets (empty for TFDS's default), folder of images, or an .npz file.
     config.dataset.data_dir = ""
-    config.dataset.image_size = 0  # side that images of `folder` are scaled to; 0 where all are of one size
+    config.dataset.image_size = 0  # side that the images of `folder` are scaled to; 0 if all have one size
     config.dataset.max_train_examples = 0  # 0 for all
-    config.dataset.mean = ()  # of pixels, a value a channel or one for all; empty for the data set's own. Weights that
-    config.dataset.std = ()  # were trained elsewhere need those of that training.
+    # Mean and deviation of the pixels: a value for each channel, or one for all; empty for the data set's own. Weights
+    # that were trained elsewhere need the values of that training.
+    config.dataset.mean = ()
+    config.dataset.std = ()
 
     config.teacher = _training(validation_fraction=0.1)
-    config.teacher.from_run = ""  # folder of a finished run whose teacher to use; no teacher is trained then
-    # File of weights for teacher.model, safetensors or PyTorch's; likewise.
-    config.teacher.weights = ""
+    config.teacher.from_run = ""  # folder of a finished run whose teacher is used; then no teacher is trained
+    config.teacher.weights = ""  # file of weights for teacher.model, safetensors or PyTorch's; then none is trained
 
-    # A teacher that can only be queried. Without url and function it is the run's own teacher in disguise.
+    # A teacher that only answers queries. Without url and function, it is the run's own teacher.
     config.black_box = ConfigDict()
-    config.black_box.answers = ""  # labels, scores (probabilities) or logits; empty for a teacher that is no black box
-    config.black_box.budget = 0  # inputs that it may be asked for in all; required
-    config.black_box.url = ""  # of an HTTP endpoint
+    config.black_box.answers = ""  # labels, scores (probabilities) or logits; empty for a white box
+    config.black_box.budget = 0  # highest number of queries in all; required
+    config.black_box.url = ""  # address of an HTTP endpoint
     config.black_box.body = "json"  # json or npy
     config.black_box.authorization = ""  # environment variable that holds the value of the header Authorization
     config.black_box.timeout = 60.0  # seconds without a sign of the server
     config.black_box.function = ""  # module:name of a function of pixels
-    config.black_box.pixels = True  # whether a function or endpoint sees pixels, else normalised inputs
-    config.black_box.max_rows = 256  # inputs a request
-    config.black_box.rows_per_second = 0.0  # 0 for no limit
+    config.black_box.pixels = True  # whether a function or endpoint receives pixels; else normalised inputs
+    config.black_box.max_rows = 256  # inputs in a request
+    config.black_box.rows_per_second = 0.0  # highest number of inputs a second; 0 for no limit
     config.black_box.requests_per_second = 0.0  # 0 for no limit
-    config.black_box.tries = 6  # of a request that is not answered
+    config.black_box.tries = 6  # how often a request is sent before the run stops
     config.black_box.ledger = ""  # file of queries and answers; empty for ledger.sqlite in the run's folder
-    config.black_box.evaluate = False  # whether an endpoint or function is asked for the test set too; it counts
+    config.black_box.evaluate = False  # whether an endpoint or function is asked for the test set too; this counts
 
     config.student = _training(validation_fraction=0.01)
-    config.student.temperature = 1.0  # tau of the soft labels
-    config.student.hard_weight = 0.0  # weight of the cross entropy to the teacher's argmax
-    config.student.memory_gb = 4.0  # more samples than this are read from the disk as the student trains
+    config.student.temperature = 1.0  # temperature tau of the soft labels
+    config.student.hard_weight = 0.0  # weight of the cross entropy to the hard label
+    config.student.memory_gb = 4.0  # more samples than this are read from the disk during the training
 
     config.synthesis = ConfigDict()
-    config.synthesis.num_batches = 10  # M mini-batches
-    config.synthesis.batch_size = 500  # samples a mini-batch
-    config.synthesis.num_groups = 10  # samples a set, each of another target class
-    config.synthesis.num_steps = 256  # T gradient steps
-    config.synthesis.step_size = 0.1  # of the first mini-batch
+    config.synthesis.num_batches = 10  # M, the number of mini-batches
+    config.synthesis.batch_size = 500  # samples in a mini-batch
+    config.synthesis.num_groups = 10  # samples in a set, each with another target class
+    config.synthesis.num_steps = 256  # T, the number of steps of a sample
+    config.synthesis.step_size = 0.1  # step size of the first mini-batch
     config.synthesis.schedule = "linear"  # constant, linear or cosine, in decades over the mini-batches
-    config.synthesis.decay_magnitude = 4.0  # decades that the step size falls
+    config.synthesis.decay_magnitude = 4.0  # decades by which the step size falls
     config.synthesis.optimizer = "sgd"  # sgd or adam
-    config.synthesis.langevin_temperature = config_dict.placeholder(float)  # None: as config.methods has it
-    config.synthesis.precision = "float32"  # float32 or bf16, of the teacher's arithmetic
-    config.synthesis.start = "normal"  # what samples start from: normal, and for images smooth or contrasted
+    config.synthesis.langevin_temperature = config_dict.placeholder(float)  # None: as config.methods.<name> has it
+    config.synthesis.precision = "float32"  # precision of the teacher's arithmetic: float32 or bf16
+    config.synthesis.start = "normal"  # a name in cake_jax.synthesis.starts.STARTS; for images also smooth, contrasted
+    config.synthesis.targets = "distinct"  # a name in cake_jax.synthesis.targets.TARGETS
     config.synthesis.contrastive = "mse"  # mse or snn
     config.synthesis.snn_temperature = 1.0
-    config.synthesis.weights = ConfigDict({"cls": 1.0, "contr": 1.0, "tv": 0.0, "entropy": 0.0})
+    # Weights of the loss terms. Each data prior of cake_jax.synthesis.priors.PRIORS has its own weight.
+    config.synthesis.weights = ConfigDict({"cls": 1.0, "contr": 1.0, **dict.fromkeys(PRIORS, 0.0), "entropy": 0.0})
     config.synthesis.sets_per_chunk = 0  # sets that step together on a device; 0 chooses
-    config.synthesis.min_step_size = config_dict.placeholder(float)  # samples outside this range are made, but
-    config.synthesis.max_step_size = config_dict.placeholder(float)  # the student does not see them
-    config.synthesis.from_run = ""  # folder of a finished run whose samples to use; none are made then
+    # The student does not see samples whose step size is outside this range. They are made all the same.
+    config.synthesis.min_step_size = config_dict.placeholder(float)
+    config.synthesis.max_step_size = config_dict.placeholder(float)
+    config.synthesis.from_run = ""  # folder of a finished run whose samples are used; then no samples are made
+
+    # Metrics writers beside metrics.jsonl, each on or off.
+    config.log = ConfigDict(dict.fromkeys(WRITERS, False))
     return config.lock()
 
 
 def with_variant(config: ConfigDict, variant: str, variants: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
-    """The config with the fields that a variant changes.
+    """Changes the fields of a variant.
 
     Args:
-      config: Of the config file without a variant; changed in place.
-      variant: What stands after the colon in `--config=file.py:variant`; empty for none.
-      variants: By name, the fields that change: `{"smoke": {"synthesis.num_steps": 8}}`.
+      config: The config without a variant. It is changed in place.
+      variant: The text after the colon in `--config=file.py:variant`. Empty for none.
+      variants: The fields that each variant changes, by its name: `{"smoke": {"synthesis.num_steps": 8}}`.
 
     Returns:
       `config`.
 
     Raises:
-      CakeError: Unknown variant.
+      CakeError: The variant is unknown.
     """
     if variant and variant not in variants:
         raise CakeError(f"config: no variant '{variant}'; there are {', '.join(variants)}")
@@ -111,14 +133,14 @@ def with_variant(config: ConfigDict, variant: str, variants: Mapping[str, Mappin
 def reference(
     *, cls: float, contr: float, tv: float, learning_rate: float = 0.5, augment: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The fields of a `:reference` variant: what the CAKE reference runs on images, but for its networks.
+    """The fields of a `:reference` variant: the CAKE reference's settings for images, except for its networks.
 
     Args:
-      cls: Weight of the cross entropy; the reference has 1e3 for all images.
-      contr: Weight of the contrastive loss; 1e1 for CIFAR and SVHN, 1e-3 for MNIST and Fashion-MNIST.
-      tv: Weight of the total variation; 1e5 and 1e7.
-      learning_rate: Of teacher and student; 0.1 for Fashion-MNIST.
-      augment: Of the teacher's training images.
+      cls: Weight of the cross entropy. The reference has 1e3 for all images.
+      contr: Weight of the contrastive term. The reference has 1e1 for CIFAR and SVHN, 1e-3 for MNIST and Fashion-MNIST.
+      tv: Weight of the total variation. The reference has 1e5 for CIFAR and SVHN, 1e7 for MNIST and Fashion-MNIST.
+      learning_rate: Learning rate of teacher and student. The reference has 0.1 for Fashion-MNIST.
+      augment: Augmentations of the teacher's training images.
 
     Returns:
       A variant for `with_variant`.
@@ -139,116 +161,56 @@ def reference(
     }
 
 
-class Settings(NamedTuple):
-    """A config as typed arguments.
-
-    Attributes:
-      spec: Of the data set.
-      method: The method.
-      teacher: How the teacher is trained.
-      synthesis: How samples are made, as the method reads it: `SynthesisSettings`, or what inherits from them.
-      student: How the student is trained.
-      queries: How the teacher is queried; None for a teacher that is no black box.
-    """
-
-    spec: DataSpec
-    method: methods.Method
-    teacher: TrainSettings
-    synthesis: SynthesisSettings
-    student: TrainSettings
-    queries: QuerySettings | None
-
-
-def resolve(config: ConfigDict, spec: DataSpec | None = None) -> Settings:
+def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSettings:
     """Checks a config and turns it into typed arguments.
 
     Args:
-      config: As `default` makes it.
-      spec: Of a user's own data, where a teacher has it already; None measures them. Others' is known by name.
+      config: A config as `default` makes it.
+      workdir: The run's folder, if it may hold a teacher already. That teacher's specification is then used for a
+        user's own data, which may no longer exist.
 
     Raises:
-      CakeError: A value that cannot work, named by its field.
+      CakeError: A value cannot work. The message names its field.
     """
-    section = config.dataset
-    if spec is None or section.name in data.SPECS:
-        spec = data.spec_of(section.name, data_dir=section.data_dir, image_size=section.image_size)
-    given: dict[str, Any] = {name: tuple(map(float, section[name])) for name in ("mean", "std") if section[name]}
-    spec = dataclasses.replace(spec, **given)
+    check_fields(config)
     method = methods.get(config.method)
-    fields = {
-        name: config.synthesis[name]
-        for name in SynthesisSettings.__dataclass_fields__
-        if name in config.synthesis and name != "weights"
-    }
-    own = config.methods[config.method].to_dict()
-    fields = {name: own.get(name) if value is None else value for name, value in fields.items()}
-    if fields["langevin_temperature"] is None:
-        fields["langevin_temperature"] = 0.0
-    common = SynthesisSettings(**fields, weights=Weights(**config.synthesis.weights))
-    synthesis = method.settings(common, own, spec)
-    loss = DistillationLoss(config.student.temperature, config.student.hard_weight)
-    teacher, student = _train_settings(config.teacher), _train_settings(config.student, loss=loss)
-    settings = Settings(spec, method, teacher, synthesis, student, _query_settings(config))
-    for stage in ("teacher", "student"):
-        check_training(getattr(settings, stage), spec, stage)
-        models.create(config[stage].model.name, spec, config[stage].model.options)
-    run = config.run
-    answers = config.black_box.answers
-    answered = {"": methods.ANSWERS, "labels": ("labels",)}.get(answers, ("labels", "scores"))
-    if method.needs not in answered:
-        fitting = (name for name, other in methods.METHODS.items() if other.needs in answered)
-        raise CakeError(
-            f"method: '{config.method}' needs the teacher's {method.needs}, and black_box.answers are {answers}; "
-            f"take one of {', '.join(fitting)}"
-        )
-    if config.teacher.weights and config.teacher.from_run:
-        raise CakeError("teacher.weights: a teacher comes from a file or from teacher.from_run, not from both")
-    if not run.teacher and not brings_teacher(config) and (run.synthesis or run.evaluation):
+    dataset = DataSettings(**{f.name: config.dataset[f.name] for f in dataclasses.fields(DataSettings)})
+    spec = data.spec_of(dataset, saved_spec(Path(workdir) if workdir else None, config.teacher.from_run))
+    pixels: dict[str, Any] = {name: tuple(map(float, config.dataset[name])) for name in ("mean", "std")}
+    spec = dataclasses.replace(spec, **{name: values for name, values in pixels.items() if values})
+    black_box = _black_box(config)
+    settings = RunSettings(
+        seed=config.seed,
+        method=config.method,
+        data=dataset,
+        spec=spec,
+        stages=Stages(**config.run),
+        teacher=_teacher(config, black_box, spec),
+        black_box=black_box,
+        samples=_samples(config, method, spec),
+        student=_student(config, spec),
+        metrics_writers=tuple(name for name in WRITERS if config.log[name]),
+        document=json.loads(config.to_json_best_effort()),
+    )
+    methods.check_access(config.method, settings.access)
+    stages = settings.stages
+    if settings.teacher.source == "none" and (stages.synthesis or stages.evaluation):
         raise CakeError("run.teacher: off, so name a finished run in teacher.from_run, or a file in teacher.weights")
-    if run.student and not run.synthesis and not config.synthesis.from_run:
+    if stages.student and not stages.synthesis and not settings.samples.from_run:
         raise CakeError("run.synthesis: off, so name a finished run in synthesis.from_run")
     return settings
 
 
-def brings_teacher(config: ConfigDict) -> bool:
-    """Whether the teacher comes from elsewhere, so that none is trained."""
-    return bool(config.teacher.from_run or config.teacher.weights or is_far(config))
-
-
-def is_far(config: ConfigDict) -> bool:
-    """Whether the teacher is behind an address or a function, and nothing of it at hand."""
-    return bool(config.black_box.url or config.black_box.function)
-
-
 def check_fields(config: ConfigDict) -> None:
-    """Refuses a config that lacks a field of `default`; a file that starts from there lacks none.
+    """Refuses a config that lacks a field of `default`.
 
     Raises:
       CakeError: With the first missing field.
     """
-    missing = sorted(set(dict(_flat(default().to_dict()))) - set(dict(_flat(config.to_dict()))))
+    missing = sorted(set(dict(flat(default().to_dict()))) - set(dict(flat(config.to_dict()))))
     missing = [name for name in missing if ".options." not in name and not name.startswith("methods.")]
     if missing:
         raise CakeError(f"config.{missing[0]}: missing; start the config file from cake_jax.config.default()")
-
-
-# How a black box is reached, which does not change what it answers.
-_FREE = (
-    *(f"black_box.{name}" for name in ("budget", "url", "authorization", "timeout", "max_rows", "tries")),
-    *(f"black_box.{name}" for name in ("rows_per_second", "requests_per_second")),
-)
-
-
-def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """Name of the first field in which two configs, as nested dicts, ask for other results; None where none does.
-
-    Settings of a method that neither config runs are not among them.
-    """
-    before, after = dict(_flat(old)), dict(_flat(new))
-    others = {*old.get("methods", {}), *new["methods"]} - {old.get("method"), new["method"]}
-    idle = tuple(f"methods.{name}." for name in others)
-    names = sorted(name for name in before | after if name not in _FREE and not name.startswith(idle))
-    return next((name for name in names if before.get(name) != after.get(name)), None)
 
 
 def _training(validation_fraction: float) -> ConfigDict:
@@ -262,36 +224,86 @@ def _training(validation_fraction: float) -> ConfigDict:
     section.momentum = 0.9
     section.weight_decay = 5e-4
     section.validation_fraction = validation_fraction
-    section.augment = ()  # names in cake_jax.augment.NAMES, in order: ("crop", "flip")
+    section.augment = ()  # names in cake_jax.augment.NAMES, in this order: ("crop", "flip")
     return section
 
 
-def _query_settings(config: ConfigDict) -> QuerySettings | None:
-    """Of `config.black_box`, where limits of 0 are none."""
+def _own_defaults(method: methods.Method) -> dict[str, Any]:
+    """The fields that a method's settings declare, with their defaults."""
+    defaults = {name: field.default for name, field in own_fields(method.settings).items()}
+    return {name: vars(value) if isinstance(value, GuideSettings) else value for name, value in defaults.items()}
+
+
+def _teacher(config: ConfigDict, black_box: BlackBoxSettings | None, spec: DataSpec) -> TeacherSettings:
+    section = config.teacher
+    if section.weights and section.from_run:
+        raise CakeError("teacher.weights: a teacher comes from a file or from teacher.from_run, not from both")
+    model = _model(section)
+    model.create(spec)
+    training = checked_training(_train_settings(section), spec, "teacher")
+    if section.from_run:
+        return TeacherSettings("run", model, training, section.from_run)
+    if section.weights:
+        return TeacherSettings("weights", model, training, section.weights)
+    if black_box and black_box.is_remote:
+        return TeacherSettings("query", model, training)
+    return TeacherSettings("training" if config.run.teacher else "none", model, training)
+
+
+def _black_box(config: ConfigDict) -> BlackBoxSettings | None:
     section = config.black_box
     if not section.answers:
-        if is_far(config):
-            raise CakeError("black_box.answers: say what the teacher answers, labels, scores or logits")
+        if section.url or section.function:
+            raise CakeError("black_box.answers: empty; set it to the teacher's answers: labels, scores or logits")
         return None
-    if section.answers not in ANSWERS:
-        raise CakeError(f"black_box.answers: '{section.answers}' is not one of {', '.join(ANSWERS)}")
+    checks.one_of("black_box.answers", section.answers, KINDS)
     if section.budget <= 0:
-        raise CakeError("black_box.budget: give the number of inputs that the teacher may be asked for in all")
+        raise CakeError("black_box.budget: must be above 0; set it to the highest number of queries in all")
     if section.url and section.function:
         raise CakeError("black_box.url: a teacher is behind an address or a function, not both")
-    fields: dict[str, Any] = {name: section[name] for name in QuerySettings.__dataclass_fields__ if name in section}
+    fields: dict[str, Any] = {f.name: section[f.name] for f in dataclasses.fields(QuerySettings) if f.name in section}
+    # A limit of 0 means no limit.
     limits = {name: fields[name] or float("inf") for name in ("rows_per_second", "requests_per_second")}
-    return QuerySettings(**{**fields, **limits})
+    others = {f.name: section[f.name] for f in dataclasses.fields(BlackBoxSettings) if f.name in section}
+    return BlackBoxSettings(QuerySettings(**{**fields, **limits}), **others)
 
 
-def _train_settings(section: ConfigDict, **others: Any) -> TrainSettings:
-    fields = {name: section[name] for name in TrainSettings.__dataclass_fields__ if name in section}
-    return TrainSettings(**{**fields, "augment": tuple(section.augment)}, **others)
+def _samples(config: ConfigDict, method: methods.Method, spec: DataSpec) -> SamplesSettings:
+    section = config.synthesis
+    common = {f.name: section[f.name] for f in dataclasses.fields(SynthesisSettings)}
+    weights = section.weights.to_dict()
+    priors = tuple((name, weights.pop(name)) for name in PRIORS if name != "tv")
+    common["weights"] = Weights(**weights, priors=tuple((name, weight) for name, weight in priors if weight))
+    own = {name: _typed(value) for name, value in config.methods[config.method].items()}
+    # The method's own fields have precedence, except over a temperature that config.synthesis sets.
+    temperature = section.langevin_temperature
+    if temperature is None:
+        common["langevin_temperature"] = 0.0
+    else:
+        own.pop("langevin_temperature", None)
+    synthesis = method.prepare(method.settings(**{**common, **own}), spec)
+    return SamplesSettings(synthesis, section.from_run, section.min_step_size, section.max_step_size)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+def _student(config: ConfigDict, spec: DataSpec) -> StudentSettings:
+    section = config.student
+    model = _model(section)
+    model.create(spec)
+    training = checked_training(_train_settings(section), spec, "student")
+    loss = DistillationLoss(section.temperature, section.hard_weight)
+    return StudentSettings(model, training, loss, section.memory_gb * 2**30)
+
+
+def _model(section: ConfigDict) -> ModelSettings:
+    return ModelSettings(section.model.name, section.model.options.to_dict())
+
+
+def _train_settings(section: ConfigDict) -> TrainSettings:
+    return TrainSettings(**{f.name: _typed(section[f.name]) for f in dataclasses.fields(TrainSettings)})
+
+
+def _typed(value: Any) -> Any:
+    """A field's value as a hashable argument. Lists, which flags and JSON make, become tuples."""
+    if isinstance(value, ConfigDict):
+        return GuideSettings(**{name: _typed(entry) for name, entry in value.items()})
+    return tuple(value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Exports samples, a ledger of queries, or a model, as one file.
+"""Exports the samples of a run, a ledger of queries, or a model to one file.
 
 python -m cake_jax.export runs/digits/samples samples.npz
 python -m cake_jax.export queries.sqlite queries.npz
@@ -15,49 +15,57 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cake_jax.checkpoint import load_model
+from cake_jax.black_box import Ledger
+from cake_jax.black_box.answer_kinds import to_logits
 from cake_jax.files import write_atomically
-from cake_jax.samples import INDEX, SampleStore
-from cake_jax.teachers import Ledger, Teacher, to_torch_tensors, weight_files
-from cake_jax.teachers.answers import to_logits
+from cake_jax.stores.checkpoint import load_model
+from cake_jax.stores.samples import INDEX, SampleStore
+from cake_jax.teachers import Teacher, to_torch_tensors
+from cake_jax.teachers.torch import weight_files
 from cake_jax.types import CakeError, first_line
 
-STABLEHLO = ".stablehlo"
+NPZ, STABLEHLO = ".npz", ".stablehlo"
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export(folder: str | Path, path: str | Path) -> int:
-    """Writes all samples of a store as one `.npz` with the fields of `SampleBatch`; returns how many.
+    """Writes all samples of a store to one `.npz` file with the fields of `SampleBatch`.
 
     Args:
-      folder: The store: the folder `samples` of a run.
-      path: The file to write; its name ends in `.npz`.
+      folder: Folder of the store, which is `samples` in the folder of a run.
+      path: File to write. Its name ends in `.npz`.
+
+    Returns:
+      The number of samples.
 
     Raises:
-      CakeError: There is no store, it is empty, a shard is damaged, or the file's name ends otherwise.
+      CakeError: The store is missing or empty, a shard is damaged, or the file's name has another ending.
     """
     if not (Path(folder) / INDEX).exists():
         raise CakeError(f"{folder}: no sample store ({INDEX} is missing)")
-    _check_npz(path)
+    _check_ending(path, NPZ)
     samples = SampleStore(folder).select()
     np.savez(path, allow_pickle=False, **samples._asdict())
     return samples.num_samples
 
 
 def export_queries(ledger: str | Path, path: str | Path) -> int:
-    """Writes all answered queries of a ledger as one `.npz`, in the order in which they were asked; returns how many.
+    """Writes all answered queries of a ledger to one `.npz` file, in the order of the queries.
 
-    It holds x `[N, *shape]` float32, normalised; logits `[N, K]` float32, labels `[N]` int32, the largest logits'; and
-    spec, the fields of the `DataSpec` as JSON, with which x is `(pixel - mean) / std`.
+    The file holds four arrays: x `[N, *shape]` float32, normalised as `(pixel - mean) / std`; logits `[N, K]` float32;
+    labels `[N]` int32, the classes of the largest logits; and spec, the fields of the `DataSpec` as JSON.
 
     Args:
-      ledger: The ledger's file; no run may have it open.
-      path: The file to write; its name ends in `.npz`.
+      ledger: File of the ledger. No run may have it open.
+      path: File to write. Its name ends in `.npz`.
+
+    Returns:
+      The number of answered queries N.
 
     Raises:
-      CakeError: The ledger is missing, damaged or in use, or the file's name ends otherwise.
+      CakeError: The ledger is missing, damaged or in use, or the file's name has another ending.
     """
-    _check_npz(path)
+    _check_ending(path, NPZ)
     with contextlib.closing(Ledger(ledger)) as opened:
         (x, answers), terms = opened.answered(), opened.terms
     logits = to_logits(answers, terms.answers, terms.spec.num_classes)
@@ -66,25 +74,21 @@ def export_queries(ledger: str | Path, path: str | Path) -> int:
     return len(x)
 
 
-def _check_npz(path: str | Path) -> None:
-    if Path(path).suffix != ".npz":
-        raise CakeError(f"{path}: name a file that ends in .npz")
-
-
 def to_safetensors(model: Teacher, path: str | Path, *, naming: str | None = None) -> str:
-    """Writes a model's weights as a safetensors file, which `from_torch_weights` reads again.
+    """Writes a model's weights to a safetensors file, which `from_torch_weights` reads.
 
     Args:
       model: A teacher or student with variables.
-      path: The file to write; its name ends in `.safetensors`.
-      naming: Of the tensors, as `to_torch_tensors` takes it. By default that of PyTorch where the architecture has one,
-        so that `load_state_dict` takes them; else our own paths joined by dots.
+      path: File to write. Its name ends in `.safetensors`.
+      naming: Naming of the tensors, as `to_torch_tensors` takes it. None takes PyTorch's naming, which
+        `load_state_dict` accepts, or our own paths joined by dots if PyTorch does not have the architecture.
 
     Returns:
       The naming.
 
     Raises:
-      CakeError: The model has no weights or not this naming, or the file's name ends otherwise.
+      CakeError: The model has no weights, the architecture does not have the naming, or the file's name has another
+        ending.
     """
     naming, tensors = to_torch_tensors(model, naming)
     weight_files.write(path, tensors, {"naming": naming})
@@ -92,50 +96,62 @@ def to_safetensors(model: Teacher, path: str | Path, *, naming: str | None = Non
 
 
 def to_stablehlo(model: Teacher, path: str | Path) -> None:
-    """Writes a model as a StableHLO program with its weights, for CPU, CUDA and TPU, which needs JAX alone to run.
+    """Writes a model and its weights as a StableHLO program for CPU, CUDA and TPU. Running it needs only JAX.
 
-    `jax.export.deserialize(bytearray(content)).call(x)` gives its logits `[B, K]` of normalised x `[B, *shape]`
-    float32, for any B. The forms of convolutions are those that suit the backend at hand.
+    `jax.export.deserialize(bytearray(content)).call(x)` returns the logits `[B, K]` of normalised x `[B, *shape]`
+    float32, for any B. The implementation of convolutions is chosen for the backend of the exporting process.
 
     Args:
-      model: A teacher or student in JAX; none that calls PyTorch.
-      path: The file to write; its name ends in `.stablehlo`.
+      model: A teacher or student in JAX. A live PyTorch module cannot be exported.
+      path: File to write. Its name ends in `.stablehlo`.
 
     Raises:
-      CakeError: The model cannot be exported, or the file's name ends otherwise.
+      CakeError: The model cannot be exported, or the file's name has another ending.
     """
-    if Path(path).suffix != STABLEHLO:
-        raise CakeError(f"{path}: name a file that ends in {STABLEHLO}")
+    _check_ending(path, STABLEHLO)
     axes = jax.export.symbolic_shape(", ".join(("batch", *map(str, model.spec.shape))))
     function = jax.jit(lambda x: model(x).astype(jnp.float32))
     try:
         program = jax.export.export(function, platforms=_PLATFORMS)(jax.ShapeDtypeStruct(axes, jnp.float32))
         content = program.serialize()
     except Exception as error:
-        raise CakeError(f"export: the model has no StableHLO form: {first_line(error)}") from error
+        raise CakeError(f"export: the model cannot be written as StableHLO: {first_line(error)}") from error
     write_atomically(Path(path), bytes(content))
 
 
 def main(source: str, path: str) -> str:
-    """What the command does, by the ending of `path`; returns what to tell the user.
+    """Exports `source` in the format that the ending of `path` names.
+
+    Args:
+      source: Folder of samples, file of a ledger, or folder of a model.
+      path: File to write.
+
+    Returns:
+      A message for the user.
 
     Raises:
-      CakeError: As the functions above, `load_model`, or another ending.
+      CakeError: The source cannot be loaded or exported, or the ending of `path` is unknown.
     """
     suffix = Path(path).suffix
-    if suffix == ".npz" and Path(source).is_file():
+    if suffix == NPZ and Path(source).is_file():
         return f"{export_queries(source, path)} queries written to {path}"
-    if suffix == ".npz":
+    if suffix == NPZ:
         return f"{export(source, path)} samples written to {path}"
     if suffix == weight_files.SAFETENSORS:
-        return f"weights written to {path}, named as {to_safetensors(load_model(Path(source)), path)} does"
+        naming = to_safetensors(load_model(Path(source)), path)
+        return f"weights written to {path} with the names of {naming}"
     if suffix == STABLEHLO:
         to_stablehlo(load_model(Path(source)), path)
         return f"program written to {path}"
     raise CakeError(
-        f"{path}: name a file that ends in .npz (for samples or queries), "
+        f"{path}: the file name must end in {NPZ} (for samples or queries), "
         f"{weight_files.SAFETENSORS} or {STABLEHLO} (for models)"
     )
+
+
+def _check_ending(path: str | Path, ending: str) -> None:
+    if Path(path).suffix != ending:
+        raise CakeError(f"{path}: the file name must end in {ending}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,18 @@
-"""Files that are either there as a whole or not at all, and the folder of what can be made again."""
+"""Whole-file writes, and the cache folder."""
 
 import os
 from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that it is either there as a whole or not at all, whenever the process dies.
+    """Writes a file completely or not at all, even if the process dies on the way.
+
+    Args:
+      path: The file. Its folder must exist.
+      content: The new content.
 
     Raises:
-      OSError: The disk is full, say; what was at `path` before is untouched.
+      OSError: The write failed, for example because the disk is full. An earlier file at `path` is unchanged.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -22,5 +26,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """`$XDG_CACHE_HOME/cake_jax/<name>`, by default under `~/.cache`: safe to delete at any time."""
+    """The folder `$XDG_CACHE_HOME/cake_jax/<name>`. It is safe to delete at any time.
+
+    If the variable is not set, the folder is under `~/.cache`.
+    """
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "cake_jax", name).expanduser()

@@ -1,8 +1,9 @@
 """Losses as pure functions of arrays.
 
-Synthesis losses take a set axis and return one value a set or a sample; the caller reduces over the mini-batch, so
-that a set's gradient does not depend on how sets are spread over loops and devices. Numbers in the docstrings: S sets
-of G samples, K classes, N = S G samples of a mini-batch.
+A synthesis loss returns one value for each set or sample. The caller reduces over the mini-batch. So a set's gradient
+does not depend on how the sets are divided among loops and devices.
+
+Sizes in the docstrings: a mini-batch has S sets of G samples, N = S G samples in all. There are K classes.
 """
 
 import jax
@@ -13,7 +14,7 @@ from jax import Array, lax
 
 
 def classification(logits: Array, target: Array) -> Array:
-    """Cross entropy to the target classes, summed over a set: G times its mean.
+    """Cross entropy to the target classes, summed over a set.
 
     Args:
       logits: `[..., G, K]`.
@@ -22,24 +23,24 @@ def classification(logits: Array, target: Array) -> Array:
     Returns:
       Nats, `[...]` float32.
 
-    Source: CAKE (arXiv 2306.02090), the classification term of the extraction loss.
+    Source: CAKE (arXiv 2306.02090), classification term of the extraction loss.
     """
     return cross_entropy(logits, target).sum(axis=-1)
 
 
 def contrastive_mse(logits: Array) -> Array:
-    """Contrastive pull between the samples of a set: `0.5 G^2 mean_{i,j,k} (z_ik - z_jk)^2`.
+    """Contrastive term of a set: `0.5 G^2 mean_{i,j,k} (z_ik - z_jk)^2`.
 
-    The mean runs over all G^2 ordered pairs and K classes. It is computed as `G sum_i mean_k (z_ik - zbar_k)^2`: equal,
-    O(G K) instead of O(G^2 K), and it does not cancel in low precision.
+    The mean runs over all G^2 ordered pairs of samples and all K classes. The code computes the equal expression
+    `G sum_i mean_k (z_ik - zbar_k)^2`. It costs O(G K) instead of O(G^2 K), and does not cancel in low precision.
 
     Args:
-      logits: `[..., G, K]`; the G samples of a set have different target classes.
+      logits: `[..., G, K]`. The G samples of a set have different target classes.
 
     Returns:
-      `[...]` float32.
+      In squared logit units, `[...]` float32.
 
-    Source: CAKE (arXiv 2306.02090), the contrastive term, squared distance of logits.
+    Source: CAKE (arXiv 2306.02090), contrastive term, squared distance of logits.
     """
     logits = logits.astype(jnp.float32)
     deviation = logits - logits.mean(axis=-2, keepdims=True)
@@ -49,23 +50,23 @@ def contrastive_mse(logits: Array) -> Array:
 def soft_nearest_neighbour(
     logits: Array, labels: Array, *, temperature: float = 1.0, mask: Array | None = None
 ) -> Array:
-    """Soft nearest neighbour loss over a whole mini-batch; low where samples lie nearest to their own class.
+    """Soft nearest neighbour loss of a whole mini-batch. It is low if samples are nearest to samples of their class.
 
     `-mean_i log(sum_{j != i, y_j = y_i} exp(-d_ij / T) / sum_{j != i} exp(-d_ij / T))`, with squared distances d of
-    logits. Samples without a mate of their class are left out of the mean.
+    logits. A mate of a sample is another sample of its class. Samples without a mate are left out of the mean.
 
     Args:
       logits: `[N, K]`.
       labels: `[N]` int.
       temperature: T, in squared logit units.
-      mask: `[N]` bool; False takes a sample out altogether.
+      mask: `[N]` bool. False removes a sample, also as a neighbour of others.
 
     Returns:
-      Scalar float32; 0 where no sample has a mate.
+      Nats, scalar float32. 0 if no sample has a mate.
 
     Source: Frosst, Papernot, Hinton 2019 (arXiv 1902.01889), equation 1.
     """
-    # Distances do not change with a common offset, but their expansion into squares would cancel with a large one.
+    # A common offset of the logits does not change distances. If it is large, the expansion into squares cancels.
     kept = jnp.ones(logits.shape[0], bool) if mask is None else mask
     logits = jnp.where(kept[:, None], logits.astype(jnp.float32), 0.0)
     centre = lax.stop_gradient(logits.sum(axis=0) / jnp.maximum(kept.sum(), 1))
@@ -76,7 +77,7 @@ def soft_nearest_neighbour(
     other = ~jnp.eye(logits.shape[0], dtype=bool) & kept[:, None] & kept[None, :]
     mate = other & (labels[:, None] == labels[None, :])
     has_mate = mate.any(axis=-1)
-    # A row without a mate would be log 0; its gradient is kept finite by giving it every pair, then it is left out.
+    # A row without a mate would be log 0. It takes all pairs instead, which keeps its gradient finite, and is left out.
     score = -distance / temperature
     near = jax.nn.logsumexp(score, axis=-1, where=mate | ~has_mate[:, None])
     every = jax.nn.logsumexp(score, axis=-1, where=other | ~has_mate[:, None])
@@ -85,17 +86,17 @@ def soft_nearest_neighbour(
 
 
 def total_variation(x: Array) -> Array:
-    """Anisotropic total variation: mean over channels of (mean |vertical| + mean |horizontal| differences).
+    """Anisotropic total variation: mean |vertical difference| + mean |horizontal difference|, averaged over channels.
 
     Args:
-      x: Images with any number of channels, `[..., H, W, C]`, H and W at least 2.
+      x: Images with any number of channels, `[..., H, W, C]`. H and W are at least 2.
 
     Returns:
-      Per image, in units of x, `[...]` float32.
+      In units of x for each image, `[...]` float32.
 
-    Source: CAKE (arXiv 2306.02090), the data prior for images, in mean form.
+    Source: CAKE (arXiv 2306.02090), data prior for images, in mean form.
     """
-    # Whole images as vectors make long loops; the horizontal differences that would cross a row's end are left out.
+    # Flattened images give long inner loops. Differences between a row's end and the next row's start are left out.
     height, width, channels = x.shape[-3:]
     row = width * channels
     flat = x.astype(jnp.float32).reshape(-1, height * row)
@@ -106,16 +107,16 @@ def total_variation(x: Array) -> Array:
 
 
 def moment_distance(mean: Array, var: Array, known_mean: Array, known_var: Array) -> Array:
-    """How far the moments of a layer's inputs are from known ones: `||mean - known|| + ||var - known||`, L2 norms.
+    """Distance of the moments of a layer's inputs from known moments: `||mean - known|| + ||var - known||`, L2 norms.
 
     Args:
-      mean: `[C]`.
-      var: `[C]`.
+      mean: Means of C channels, `[C]`.
+      var: Variances of C channels, `[C]`.
       known_mean: `[C]`.
       known_var: `[C]`.
 
     Returns:
-      Scalar float32; its gradient is 0 where the moments are equal.
+      Scalar float32. Its gradient is 0 if the moments are equal.
 
     Source: DeepInversion, Yin et al. 2020 (arXiv 1912.08795), equation 4.
     """
@@ -123,10 +124,10 @@ def moment_distance(mean: Array, var: Array, known_mean: Array, known_var: Array
 
 
 def negative_entropy(probabilities: Array) -> Array:
-    """Mean over classes of `p log10 p`; low where the classes are evenly used.
+    """Mean over classes of `p log10 p`. It is low if the classes are evenly used.
 
     Args:
-      probabilities: `[..., K]`; for the mini-batch prior, the mean softmax of its N samples.
+      probabilities: `[..., K]`. For the mini-batch prior, the mean softmax of its N samples.
 
     Returns:
       `[...]` float32.
@@ -143,12 +144,12 @@ def distillation(
     Args:
       student_logits: `[..., K]`.
       teacher_logits: `[..., K]`.
-      labels: Hard labels, `[...]` int; the teacher's argmax where there is no other.
-      temperature: tau, at least above 0.
-      hard_weight: w, between 0 and 1.
+      labels: Hard labels, `[...]` int: true classes, or the teacher's argmax.
+      temperature: tau, above 0.
+      hard_weight: w, from 0 to 1.
 
     Returns:
-      Nats, per example, `[...]` float32.
+      Nats for each example, `[...]` float32.
 
     Source: Hinton, Vinyals, Dean 2015 (arXiv 1503.02531), section 2.
     """
@@ -184,22 +185,23 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
       labels: `[...]` int.
 
     Returns:
-      Nats, per example, `[...]` float32.
+      Nats for each example, `[...]` float32.
     """
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
 
 
 def multiclass_hinge(logits: Array, labels: Array) -> Array:
-    """`mean_k max(0, 1 - z_y + z_k)`, the term k = y left out of the sum but not of the K that divides it.
+    """Multi-class hinge loss: `(1 / K) sum_{k != y} max(0, 1 - z_y + z_k)`.
 
     Args:
       logits: Scores z, `[..., K]`.
       labels: Classes y, `[...]` int.
 
     Returns:
-      Per example, `[...]` float32.
+      In units of the scores for each example, `[...]` float32.
 
-    Source: Weston, Watkins 1998, *Multi-class support vector machines*; the mean as in PyTorch's `multi_margin_loss`.
+    Source: Weston, Watkins 1998, *Multi-class support vector machines*. The factor 1 / K is that of PyTorch's
+    `multi_margin_loss`.
     """
     logits = logits.astype(jnp.float32)
     right = jnp.take_along_axis(logits, labels[..., None], axis=-1)

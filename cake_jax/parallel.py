@@ -1,4 +1,4 @@
-"""Every use of several devices and processes: the one module to change when `pmap` gives way to `shard_map`."""
+"""Work on several devices and processes. If `pmap` gives way to `shard_map`, only this module changes."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,27 +8,27 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 AXIS = "devices"
-# A process that a cluster has lost is missed after this long.
+# After this time without a sign of life, a process counts as lost.
 _HEARTBEAT_SECONDS = 30
 
 
 def device_count() -> int:
-    """Number D of devices of this process, which its own work is spread over."""
+    """The number D of devices of this process."""
     return jax.local_device_count()
 
 
 def total_device_count() -> int:
-    """Number of devices of all processes."""
+    """The number of devices of all processes."""
     return jax.device_count()
 
 
 def join(coordinator: str, num_processes: int, process_id: int) -> None:
-    """Makes this process one of several, before JAX has touched a device.
+    """Makes this process one of several. Call it before JAX uses a device.
 
     Args:
-      coordinator: Address `host:port` of process 0; `auto` for what JAX finds out on clusters that it knows.
-      num_processes: P; unused with `auto`, like the next.
-      process_id: 0 to P - 1.
+      coordinator: Address `host:port` of process 0. With `auto`, JAX finds the processes, on clusters that it knows.
+      num_processes: The number P of processes. Unused with `auto`.
+      process_id: This process's number, from 0 to P - 1. Unused with `auto`.
     """
     if coordinator == "auto":
         jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
@@ -37,28 +37,28 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes what there is one of."""
+    """Whether this is process 0, which alone writes the files that all processes share."""
     return jax.process_index() == 0
 
 
 def wait_for_all(place: str) -> None:
-    """Returns when all processes have come to this place, which has a name of its own."""
+    """Returns when all processes have reached this place in the program. Each place has its own name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(place)
 
 
 def as_first(value: bool) -> bool:
-    """The value that the first process has."""
+    """The value of process 0, in every process."""
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value))) if jax.process_count() > 1 else value
 
 
 def own_share(items: Sequence) -> Sequence:
-    """This process's items of a sequence that all processes have: dealt out one by one."""
+    """This process's share of a sequence that all processes have: process p of P takes items p, p + P, p + 2 P ..."""
     return items[jax.process_index() :: jax.process_count()]
 
 
 def own_devices() -> list[int]:
-    """Places of this process's devices among those of all processes."""
+    """The positions of this process's devices in the list of all devices."""
     return [place for place, device in enumerate(jax.devices()) if device.process_index == jax.process_index()]
 
 
@@ -66,10 +66,10 @@ def map_devices(function: Callable, in_axes: tuple[int | None, ...], out_axes: A
     """Compiles `function` to run on every device of this process at once.
 
     Args:
-      function: Takes and returns pytrees of arrays; may reduce over the axis name `AXIS`.
-      in_axes: One for each argument: 0 where its leaves have a leading axis `[D, ...]`, one slice a device; None where
-        all devices take the same.
-      out_axes: The same for the results; None only where all devices compute the same.
+      function: Takes and returns pytrees of arrays. It may reduce over the axis name `AXIS`.
+      in_axes: One entry for each argument. 0: the leaves have a leading axis `[D, ...]`, one slice for each device.
+        None: all devices take the same leaves.
+      out_axes: The same for the results. None is allowed only if all devices compute the same result.
 
     Returns:
       A function of the same arguments, positional only.
@@ -79,23 +79,23 @@ def map_devices(function: Callable, in_axes: tuple[int | None, ...], out_axes: A
 
 
 def map_all_devices(function: Callable, in_axes: tuple[int | None, ...], out_axes: Any = 0) -> Callable:
-    """`map_devices` over the devices of all processes, each of which gives the slices of its own devices.
+    """Compiles `function` to run on the devices of all processes at once, as `map_devices` does for one process.
 
-    All processes must call it alike and in the same order.
+    Each process passes the slices of its own devices. All processes must make the same calls in the same order.
     """
     return jax.pmap(function, AXIS, in_axes=in_axes, out_axes=out_axes)
 
 
 def deal(count: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
-    """Deals rows 0 to count - 1 out to the devices in chunks of equal size.
+    """Divides rows 0 to count - 1 among the devices, in chunks of equal size.
 
     Args:
-      count: Number of rows, at least 1; the devices need not divide it.
-      chunk: Rows c of a chunk.
+      count: Number of rows, at least 1. It need not be a multiple of the number of devices.
+      chunk: Number c of rows in a chunk.
 
     Returns:
-      Row numbers `[D, n, c]` int32, each device with n chunks, and a mask `[D, n, c]` that is False for the padding,
-      which repeats the last row. Rows keep their order, so that `gather` undoes it.
+      Row numbers `[D, n, c]` int32, n chunks for each device, and a mask `[D, n, c]`. The mask is False for padding,
+      which repeats the last row. Rows keep their order, so `gather` is the inverse.
     """
     chunks = -(-count // (chunk * device_count()))
     position = np.arange(device_count() * chunks * chunk, dtype=np.int32).reshape(device_count(), chunks, chunk)
@@ -103,5 +103,5 @@ def deal(count: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gather(tree: Any, count: int) -> Any:
-    """Leaves `[D, n, c, ...]`, dealt out by `deal`, to their rows `[count, ...]` in order, as NumPy arrays."""
+    """Reverses `deal`: leaves `[D, n, c, ...]` become NumPy arrays `[count, ...]` in the order of the rows."""
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(-1, *leaf.shape[3:])[:count], tree)

@@ -1,4 +1,4 @@
-"""Step-size schedules of the synthesis, and learning-rate schedules of the trainer."""
+"""Schedules: of the synthesis' step size over mini-batches, and of the trainer's learning rate over steps."""
 
 import math
 
@@ -11,16 +11,18 @@ TRAINING_SCHEDULES = ("constant", "one_cycle", "multi_step")
 def step_size(
     batch: int, num_batches: int, *, base: float, decay_magnitude: float = 4.0, schedule: str = "linear"
 ) -> float:
-    """Step size eta(m) of mini-batch m: constant while a mini-batch diffuses, falling from one to the next.
+    """The step size eta(m) of mini-batch m. All steps of a mini-batch share it.
 
-    With s = log10(base), d = decay_magnitude and M mini-batches, log10 eta(m) is s (constant), s - d m / M (linear),
-    or s - d + d / 2 (1 + cos(pi m / M)) (cosine).
+    With s = log10(base), d = decay_magnitude and M mini-batches, log10 eta(m) is
+    - constant: s
+    - linear: s - d m / M
+    - cosine: s - d + d / 2 (1 + cos(pi m / M))
 
     Args:
       batch: m, from 0 to M - 1.
       num_batches: M.
-      base: The first step size, above 0.
-      decay_magnitude: d, the number of decades that the step size falls.
+      base: Step size of mini-batch 0, above 0.
+      decay_magnitude: d, the number of decades by which the step size falls.
       schedule: One of `SYNTHESIS_SCHEDULES`.
 
     Returns:
@@ -38,18 +40,21 @@ def step_size(
 
 
 def learning_rate(peak: float, num_steps: int, *, schedule: str = "one_cycle") -> optax.Schedule:
-    """Learning rate as a function of the training step.
+    """The learning rate as a function of the training step.
+
+    - constant: the peak.
+    - one_cycle: a cosine from peak / 25 to the peak over the first 30 % of the steps, then a cosine to peak / 250,000.
+    - multi_step: the peak, a tenth of it after 66 % of the steps, and a hundredth after 80 %.
 
     Args:
-      peak: Highest learning rate.
+      peak: The highest learning rate.
       num_steps: Number of training steps in all.
-      schedule: `constant`; `one_cycle` (cosine from peak / 25 to peak over the first 30 % of the steps, then to
-        peak / 250,000); or `multi_step` (a tenth after 66 % and again after 80 % of the steps).
+      schedule: One of `TRAINING_SCHEDULES`.
 
     Returns:
       An Optax schedule.
 
-    Source: one-cycle, Smith and Topin 2017 (arXiv 1708.07120).
+    Source: Smith, Topin 2017 (arXiv 1708.07120) for one_cycle.
     """
     if schedule == "one_cycle":
         return optax.schedules.cosine_onecycle_schedule(

@@ -1,8 +1,8 @@
-"""The types that every floor shares: a data specification, a batch of synthetic samples, the error a user can mend."""
+"""The types that all other modules share."""
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -12,17 +12,56 @@ Examples = tuple[np.ndarray, np.ndarray]  # inputs [N, *shape] and labels [N]
 
 
 class CakeError(ValueError):
-    """Something that the user can mend. The message is one line: the field or file at fault, and the mend."""
+    """An error that the user can mend. Its message is one line: the field or file at fault, and what to do."""
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, or its type where it has none: what a `CakeError` quotes of it."""
+    """The first line of an error's message, or the name of its type if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+# The kinds of access that a teacher may give, from the least to the most. Each includes those before it.
+ACCESS = ("labels", "scores", "gradients", "statistics")
+
+
+class Queryable(Protocol):
+    """A classifier that answers queries: a white-box `Teacher` or a `BlackBox`.
+
+    Attributes:
+      spec: The input domain.
+      access: The most that it gives, one of `ACCESS`.
+      queries: Number of inputs charged so far. None if queries are free.
+      num_params: Number of trainable parameters. None if it is unknown.
+    """
+
+    @property
+    def spec(self) -> "DataSpec":
+        """The input domain."""
+        ...
+
+    @property
+    def access(self) -> str:
+        """The most that it gives, one of `ACCESS`."""
+        ...
+
+    @property
+    def queries(self) -> int | None:
+        """Number of inputs charged so far, or None."""
+        ...
+
+    @property
+    def num_params(self) -> int | None:
+        """Number of trainable parameters, or None."""
+        ...
+
+    def predict(self, x: Array) -> np.ndarray:
+        """Logits `[N, K]` float32 on the host, of normalised inputs x `[N, *spec.shape]`."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """Everything that a user is assumed to know of the teacher's input domain.
+    """What the user knows about the teacher's input domain.
 
     Inside the library x is always in normalised units, `(pixel - mean) / std`.
 
@@ -31,8 +70,8 @@ class DataSpec:
       num_classes: Number of classes K, the width of the logits.
       mean: Mean in pixel units; one value a channel (the last axis), or a single value for all.
       std: Standard deviation in pixel units, like `mean`.
-      low: Lowest pixel value, None where the domain is unbounded.
-      high: Highest pixel value, None where the domain is unbounded.
+      low: Lowest pixel value. None if the domain is unbounded.
+      high: Highest pixel value. None if the domain is unbounded.
       class_names: K names, or empty.
 
     Raises:
@@ -64,48 +103,48 @@ class DataSpec:
 
     @property
     def is_image(self) -> bool:
-        """Whether one input is an image, `(H, W, C)`."""
+        """Whether an input is an image, `(H, W, C)`."""
         return len(self.shape) == 3
 
     @property
     def bounds(self) -> tuple[np.ndarray, np.ndarray]:
-        """The lowest and highest valid value of each channel in normalised units, infinite where unknown."""
+        """The lowest and the highest valid value of each channel in normalised units. An unknown bound is infinite."""
         low = -np.inf if self.low is None else self.low
         high = np.inf if self.high is None else self.high
         mean, std = _float32(self.mean), _float32(self.std)
         return (np.float32(low) - mean) / std, (np.float32(high) - mean) / std
 
     def normalize(self, pixels: Array) -> np.ndarray:
-        """Pixels `[..., *shape]` to normalised units, float32, same shape."""
+        """Converts pixels `[..., *shape]` to normalised units, float32, same shape."""
         return (np.asarray(pixels, np.float32) - _float32(self.mean)) / _float32(self.std)
 
     def denormalize(self, x: Array) -> np.ndarray:
-        """Normalised `[..., *shape]` to pixel units, float32, clipped to `[low, high]` where they are known."""
+        """Converts normalised x `[..., *shape]` to pixels, float32, clipped to `[low, high]` if these are known."""
         pixels = np.asarray(x, np.float32) * _float32(self.std) + _float32(self.mean)
         if self.low is not None or self.high is not None:
             pixels = np.clip(pixels, self.low, self.high)
         return pixels
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON-ready values; `from_dict` reads them back."""
+        """The fields as JSON-ready values. `from_dict` is the inverse."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "DataSpec":
-        """The inverse of `to_dict`; lists, as JSON gives them, become tuples."""
+        """The specification with these fields. Lists, which JSON has in place of tuples, become tuples."""
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
         return cls(**values)
 
 
 class SampleBatch(NamedTuple):
-    """N synthetic samples. All but the logits and inputs are bookkeeping that filters and reports use.
+    """N synthetic samples. Students train on `x` and `logits`. Filters and reports use the other fields.
 
     Attributes:
       x: Inputs in normalised units, `[N, *shape]` float32.
-      logits: The teacher's logits at x, `[N, K]` float32. Labels and temperature are chosen when the student trains.
-      target: The intended class, `[N]` int32; -1 where a method has none.
-      step_size: Step size of the mini-batch that the sample comes from, `[N]` float32.
-      set_index: Global number of the contrastive set that the sample belongs to, `[N]` int32.
+      logits: The teacher's logits at x, `[N, K]` float32. The student's loss chooses labels and temperature from them.
+      target: The intended class, `[N]` int32. -1 if the method has none.
+      step_size: Step size of the sample's mini-batch, `[N]` float32.
+      set_index: Number of the sample's set in the whole synthesis, `[N]` int32.
     """
 
     x: np.ndarray
@@ -116,16 +155,16 @@ class SampleBatch(NamedTuple):
 
     @property
     def num_samples(self) -> int:
-        """Number of samples N."""
+        """The number of samples N."""
         return len(self.x)
 
     def select(self, mask: np.ndarray) -> "SampleBatch":
-        """The samples where the boolean `mask` `[N]` holds."""
+        """The samples for which the boolean `mask` `[N]` is true."""
         return SampleBatch(*(field[mask] for field in self))
 
 
 def concatenate(batches: list[SampleBatch]) -> SampleBatch:
-    """Joins batches along the sample axis, on the host.
+    """Joins batches along the sample axis on the host.
 
     Raises:
       CakeError: `batches` is empty.

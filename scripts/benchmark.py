@@ -34,8 +34,8 @@ from absl import app, flags
 from jax import Array, lax
 
 from cake_jax import energy as energy_lib, models, parallel, synthesis, teachers
-from cake_jax.samples import SampleStore
-from cake_jax.synthesis_settings import PRECISIONS, SynthesisSettings, Weights
+from cake_jax.stores.samples import SampleStore
+from cake_jax.synthesis.settings import PRECISIONS, SynthesisSettings, Weights
 from cake_jax.types import DataSpec
 
 _NETWORKS = flags.DEFINE_list("networks", ["mlp", "lenet5", "cnn", "vit_small", "resnet18"], "Networks.")

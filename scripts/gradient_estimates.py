@@ -27,10 +27,10 @@ from ml_collections import config_flags
 import cake_jax
 from cake_jax import parallel, synthesis, zeroth_order
 from cake_jax.config import resolve
-from cake_jax.energy import energy
-from cake_jax.synthesis_settings import SynthesisSettings
+from cake_jax.synthesis.objective import energy
+from cake_jax.synthesis.settings import SynthesisSettings
 from cake_jax.teachers import Teacher
-from cake_jax.zeroth_order import DIRECTIONS, ZerothOrderSettings
+from cake_jax.methods.zeroth_order.gradient_search import DIRECTIONS, ZerothOrderSettings
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with a variant after a colon.")
 _RUN = flags.DEFINE_string("run", None, "Folder of a run of that config, for its teacher.", required=True)

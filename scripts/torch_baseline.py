@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from flax.traverse_util import flatten_dict, unflatten_dict
 from torch import Tensor
 
-from cake_jax.energy import energy as jax_energy
-from cake_jax.synthesis_settings import SynthesisSettings
+from cake_jax.synthesis.objective import energy as jax_energy
+from cake_jax.synthesis.settings import SynthesisSettings
 from cake_jax.teachers import Teacher
 
 Tree = dict[str, Any]

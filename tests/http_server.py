@@ -1,4 +1,4 @@
-"""A server that classifies, on this machine, and what may befall its requests."""
+"""A local HTTP server that classifies, and loses requests on demand."""
 
 import collections
 import contextlib
@@ -10,6 +10,7 @@ import threading
 
 import numpy as np
 
+# The ways to lose a request, as `Server.failure` names them.
 LOST = ("status 500", "dropped", "dropped when done", "hangs when done", "half an answer")
 
 
@@ -18,49 +19,59 @@ def logits(pixels):
 
 
 class Memory:
-    """What a server knows: it outlives the server, as a database would.
+    """The database of a server, which outlives it.
 
     Attributes:
-      keys: Of all requests that came, in their order.
-      paid: Rows that were computed, as bytes, by key: each key once.
-      answers: By key.
-      strange: Keys that came with other rows than the first time.
+      keys: Keys of all requests, in the order of arrival.
+      charged: Dict from a key to the bytes of its rows. A repeated key is charged once.
+      answers: Dict from a key to its answer.
+      conflicts: Keys that came with other rows than the first time.
     """
 
     def __init__(self):
-        self.keys, self.paid, self.answers, self.strange = [], {}, {}, []
+        self.keys, self.charged, self.answers, self.conflicts = [], {}, {}, []
 
     @property
     def rows(self):
-        return collections.Counter(row for rows in self.paid.values() for row in rows)
+        """How often each row was charged."""
+        return collections.Counter(row for rows in self.charged.values() for row in rows)
 
-    def work(self, key, x, answer):
+    def answer(self, key, x, answer):
         rows = [row.tobytes() for row in x]
-        if self.paid.setdefault(key, rows) != rows:
-            self.strange.append(key)
+        if self.charged.setdefault(key, rows) != rows:
+            self.conflicts.append(key)
         return self.answers.setdefault(key, answer(x))
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """A classifier of pixels. `trouble` says what befalls a request, given its number and what the server knows."""
+    """A classifier of pixels.
+
+    Attributes:
+      memory: The `Memory`.
+      failure: Function of a request's number, from 1, and the memory. It returns None, one of `LOST`, or a response
+        `(status, body)` or `(status, body, headers)`.
+      answer: Function of pixels `[B, D]` to an array, or to the bytes of a response.
+      url: Address of the server.
+      headers: Headers of all requests.
+    """
 
     daemon_threads, block_on_close = True, False
 
-    def __init__(self, memory=None, trouble=lambda number, memory: None, answer=logits, port=0):
+    def __init__(self, memory=None, failure=lambda number, memory: None, answer=logits, port=0):
         super().__init__(("127.0.0.1", port), Handler)
-        self.memory, self.trouble, self.answer = memory or Memory(), trouble, answer
+        self.memory, self.failure, self.answer = memory or Memory(), failure, answer
         self.url = f"http://127.0.0.1:{self.server_port}/classify"
-        self.headers, self.turns, self.ended = [], threading.Lock(), threading.Event()
+        self.headers, self.lock, self.stopped = [], threading.Lock(), threading.Event()
 
     def handle_error(self, request, client_address):
-        """A client that hung up is no news."""
+        """Prints nothing if a client closes its connection."""
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(self, *_):
-        self.ended.set()
+        self.stopped.set()
         self.shutdown()
         self.server_close()
 
@@ -76,23 +87,23 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         as_json = self.headers["Content-Type"] == "application/json"
         x = np.float32(json.loads(body)["inputs"]) if as_json else np.load(io.BytesIO(body), allow_pickle=False)
-        with server.turns:
+        with server.lock:
             server.headers.append(dict(self.headers))
             memory.keys.append(self.headers["Idempotency-Key"])
-            trouble = server.trouble(len(memory.keys), memory)
-            if trouble in ("status 500", "dropped"):
-                return self.send(500, b"oops") if trouble == "status 500" else self.hang_up()
-            if isinstance(trouble, tuple):
-                return self.send(*trouble)
-            answer = memory.work(self.headers["Idempotency-Key"], x, server.answer)
-        if trouble == "dropped when done":
+            failure = server.failure(len(memory.keys), memory)
+            if failure in ("status 500", "dropped"):
+                return self.send(500, b"oops") if failure == "status 500" else self.hang_up()
+            if isinstance(failure, tuple):
+                return self.send(*failure)
+            answer = memory.answer(self.headers["Idempotency-Key"], x, server.answer)
+        if failure == "dropped when done":
             return self.hang_up()
-        if trouble == "hangs when done":
-            server.ended.wait(5)
+        if failure == "hangs when done":
+            server.stopped.wait(5)
             return self.hang_up()
         if not isinstance(answer, bytes):
             answer = json.dumps({"outputs": answer.tolist()}).encode() if as_json else npy(answer)
-        self.send(200, answer, whole=trouble != "half an answer")
+        self.send(200, answer, whole=failure != "half an answer")
 
     def send(self, status, body, headers=(), whole=True):
         self.send_response(status)

@@ -1,7 +1,7 @@
 """The operations that RandAugment and AutoAugment choose from, on one image `[H, W, C]` of pixels in [0, 1].
 
-They do what Pillow's operations of the same names do to 8-bit images, which is how both papers define them; only those
-that count or cut bits (`equalize`, `posterize`) round to 8 bits here.
+Both papers define them by Pillow's operations of the same names on 8-bit images. Here only `equalize` and `posterize`,
+which count or cut bits, round to 8 bits.
 """
 
 import dm_pix
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-# Those that take a sign are symmetric about no change.
+# Operations that take a negative level too. A level of 0 changes nothing.
 SIGNED = (
     "shear_x",
     "shear_y",
@@ -25,18 +25,19 @@ OPERATIONS = ("identity", *SIGNED, "posterize", "solarize", "autocontrast", "equ
 
 
 def perform(image: Array, operation: Array, level: Array) -> Array:
-    """Does one operation, chosen while the program runs.
+    """Performs one operation, which is chosen at run time.
 
-    Under `vmap` every example pays for every operation, so the five geometric ones share one resampling.
+    Under `vmap` every image costs as much as all operations together. So the five geometric operations share one
+    resampling.
 
     Args:
-      image: `[H, W, C]`, C 1 or 3.
-      operation: Place in `OPERATIONS`, int.
-      level: Strength from 0, none, to 1, the highest that the policies know; negative for the other sign of `SIGNED`.
-        Operations after `solarize` have no strength.
+      image: `[H, W, C]` in [0, 1], C 1 or 3.
+      operation: Position in `OPERATIONS`, int.
+      level: Strength, from 0 for no change to 1 for the highest of the policies. Operations in `SIGNED` also take
+        levels down to -1. The first operation and those after `solarize` ignore it.
 
     Returns:
-      The new image, in [0, 1].
+      The new image `[H, W, C]` in [0, 1].
     """
     image = warp(image, *_motion(image.shape, operation, level))
     factor = 1 + 0.9 * level
@@ -55,14 +56,14 @@ def perform(image: Array, operation: Array, level: Array) -> Array:
 
 
 def _motion(shape: tuple[int, ...], operation: Array, level: Array) -> tuple[Array, Array]:
-    """`matrix` and `offset` of `warp` for an operation; those of no motion for one that is not geometric."""
+    """The `matrix` and `offset` of `warp` for an operation. They are those of no motion if it is not geometric."""
     height, width, _ = shape
     shear, angle, none = 0.3 * level, jnp.deg2rad(30.0 * level), jnp.zeros(())
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     centre = jnp.array([height / 2, width / 2])
     turn = jnp.array([[cos, sin], [-sin, cos]])
     still = jnp.eye(2)
-    # The papers give shifts for images of 331 pixels.
+    # The papers' shift is 150 pixels for images whose side is 331 pixels.
     shift = jnp.trunc(150 / 331 * level * jnp.array([height, width]))
     motions = {
         "shear_x": (still.at[1, 0].set(shear), jnp.zeros(2)),
@@ -77,7 +78,10 @@ def _motion(shape: tuple[int, ...], operation: Array, level: Array) -> tuple[Arr
 
 
 def warp(image: Array, matrix: Array, offset: Array) -> Array:
-    """Resamples by the nearest pixel, black from outside.
+    """Resamples an image by an affine map and the nearest pixel. Points from outside the image are black.
+
+    The point (y, x) of the result is the point `matrix @ (y, x) + offset` of the image. Coordinates are in pixels from
+    the upper left corner.
 
     Args:
       image: `[H, W, C]`.
@@ -85,32 +89,33 @@ def warp(image: Array, matrix: Array, offset: Array) -> Array:
       offset: `[2]`.
 
     Returns:
-      `[H, W, C]`; the point (y, x), in pixels from the upper left corner, is taken from `matrix @ (y, x) + offset`.
+      `[H, W, C]`.
     """
-    # dm_pix counts from the middle of the first pixel.
+    # dm_pix measures coordinates from the middle of the first pixel.
     shift = matrix.sum(axis=1) / 2 + offset - 0.5
     full = jnp.zeros((3, 4)).at[:2, :2].set(matrix).at[:2, 3].set(shift).at[2, 2].set(1.0)
-    with jax.default_matmul_precision("highest"):  # on accelerators coordinates would be off by a part of a pixel
+    # At an accelerator's default precision, coordinates would be off by a part of a pixel.
+    with jax.default_matmul_precision("highest"):
         return dm_pix.affine_transform(image, full, order=0, mode="constant")
 
 
 def brightness(image: Array, factor: Array | float) -> Array:
-    """Between black (factor 0), the image (1) and beyond."""
+    """Blends black (factor 0) and the image (factor 1). A factor above 1 extrapolates."""
     return _blend(jnp.zeros_like(image), image, factor)
 
 
 def color(image: Array, factor: Array | float) -> Array:
-    """Between the grey image (factor 0), the image (1) and beyond; a grey image stays as it is."""
+    """Blends the grey image (factor 0) and the image (factor 1). An image of one channel does not change."""
     return _blend(_grey(image), image, factor)
 
 
 def contrast(image: Array, factor: Array | float) -> Array:
-    """Between the mean brightness (factor 0), the image (1) and beyond."""
+    """Blends the mean brightness (factor 0) and the image (factor 1)."""
     return _blend(_grey(image).mean(), image, factor)
 
 
 def sharpness(image: Array, factor: Array | float) -> Array:
-    """Between a smoothed image (factor 0), the image (1) and beyond; the outermost pixels stay as they are."""
+    """Blends a smoothed image (factor 0) and the image (factor 1). The outermost pixels do not change."""
     height, width, _ = image.shape
     windows = [image[y : y + height - 2, x : x + width - 2] for y in range(3) for x in range(3)]
     inside = (sum(windows) + 4 * windows[4]) / 13
@@ -118,19 +123,19 @@ def sharpness(image: Array, factor: Array | float) -> Array:
 
 
 def posterize(image: Array, bits: Array | float) -> Array:
-    """The highest `bits` of each 8-bit value."""
+    """Keeps the highest `bits` of each 8-bit value."""
     step = 2.0 ** (8 - bits)
     return jnp.floor(jnp.round(255 * image) / step) * step / 255
 
 
 def autocontrast(image: Array) -> Array:
-    """Each channel stretched to the whole range; one of a single value stays as it is."""
+    """Stretches each channel to the whole range. A channel of a single value does not change."""
     low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
     return jnp.where(high > low, (image - low) / jnp.where(high > low, high - low, 1.0), image)
 
 
 def equalize(image: Array) -> Array:
-    """Each channel with its histogram of 8-bit values made flat, by the integer rule of Pillow."""
+    """Flattens the histogram of 8-bit values in each channel, by Pillow's integer rule."""
 
     def channel(values: Array) -> Array:
         counts = jnp.zeros(256, jnp.int32).at[values].add(1)
@@ -143,7 +148,7 @@ def equalize(image: Array) -> Array:
 
 
 def _grey(image: Array) -> Array:
-    """Brightness `[H, W, 1]`."""
+    """The brightness `[H, W, 1]` of an image."""
     return dm_pix.rgb_to_grayscale(image) if image.shape[-1] == 3 else image
 
 

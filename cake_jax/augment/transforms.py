@@ -1,29 +1,55 @@
-"""Crop, flip and cut-out of one image: values move or go, and none is computed."""
+"""Crop, flip and cutout of one image. They move or remove values and compute no new ones."""
 
 import dm_pix
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from cake_jax.augment.augmentation import Augmentation
+from cake_jax.types import DataSpec
 
-def crop(key: Array, image: Array, fill: Array) -> Array:
-    """A random window of the size of `image` `[H, W, C]`, which is padded by an eighth each side with `fill` `[C]`."""
+
+def crop(key: Array, image: Array, spec: DataSpec) -> Array:
+    """Shifts the image by up to an eighth of its side in each direction.
+
+    The part that moves in is black. Without `spec.low` it is the mean.
+
+    Args:
+      key: A key.
+      image: `[H, W, C]`, normalised.
+      spec: The input domain.
+
+    Returns:
+      A random window `[H, W, C]` of the padded image.
+    """
     height, width, channels = image.shape
     top, left = height // 8, width // 8
-    padded = jnp.broadcast_to(fill, (height + 2 * top, width + 2 * left, channels))
+    mean, std = jnp.asarray(spec.mean, jnp.float32), jnp.asarray(spec.std, jnp.float32)
+    black = 0.0 if spec.low is None else (spec.low - mean) / std
+    padded = jnp.broadcast_to(black, (height + 2 * top, width + 2 * left, channels))
     padded = padded.at[top : top + height, left : left + width].set(image)
     return dm_pix.random_crop(key, padded, image.shape)
 
 
-def flip(key: Array, image: Array) -> Array:
-    """`image` `[H, W, C]`, mirrored left to right with probability one half."""
+def flip(key: Array, image: Array, spec: DataSpec) -> Array:
+    """Mirrors the image `[H, W, C]` left to right with probability 1/2. `spec` is not used."""
     return jnp.where(jax.random.bernoulli(key), dm_pix.flip_left_right(image), image)
 
 
-def cutout(key: Array, image: Array) -> Array:
-    """`image` `[H, W, C]` with a square of half its shorter side set to zero, cut off where it leaves the image.
+def cutout(key: Array, image: Array, spec: DataSpec) -> Array:
+    """Sets a square to 0, the mean. Its side is half of the image's shorter side.
 
-    The square's centre is uniform over the pixels.
+    The square's centre is uniform over the pixels. Parts of the square may be outside the image.
+
+    Args:
+      key: A key.
+      image: `[H, W, C]`, normalised.
+      spec: Not used.
+
+    Returns:
+      `[H, W, C]`.
+
+    Source: DeVries, Taylor 2017 (arXiv 1708.04552).
     """
     height, width, _ = image.shape
     side = min(height, width) // 2
@@ -36,3 +62,8 @@ def cutout(key: Array, image: Array) -> Array:
         )
     )
     return jnp.where((rows[:, None] & columns)[..., None], 0.0, image)
+
+
+CROP = Augmentation(crop)
+FLIP = Augmentation(flip)
+CUTOUT = Augmentation(cutout)

@@ -1,11 +1,72 @@
-"""Data sets by name: real data for the teacher and for evaluation, never for the student."""
+"""Data sets by name. A data set is one file with a `Source`, and one line of `SOURCES`.
 
+The teacher's training and the evaluation read real data. The student never does.
+"""
+
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
+from cake_jax import checks
 from cake_jax.data import digits, folder, npz, tfds, toy
+from cake_jax.data.source import Location, Source
 from cake_jax.types import CakeError, DataSpec
+
+SOURCES: dict[str, Source] = {
+    "two_clusters": toy.TWO_CLUSTERS,
+    "three_clusters": toy.THREE_CLUSTERS,
+    "nine_clusters": toy.NINE_CLUSTERS,
+    "two_moons": toy.TWO_MOONS,
+    "circles": toy.CIRCLES,
+    "anisotropic": toy.ANISOTROPIC,
+    "checkerboard": toy.CHECKERBOARD,
+    "checkerboard_4": toy.CHECKERBOARD_4,
+    "digits": digits.DIGITS,
+    "mnist": tfds.MNIST,
+    "mnist32": tfds.MNIST32,
+    "fashion_mnist": tfds.FASHION_MNIST,
+    "cifar10": tfds.CIFAR10,
+    "cifar2": tfds.CIFAR2,
+    "cifar100": tfds.CIFAR100,
+    "svhn_cropped": tfds.SVHN_CROPPED,
+    "tiny_imagenet": folder.TINY_IMAGENET,
+    "imagenet12": folder.IMAGENET12,
+    "folder": folder.FOLDER,
+    "npz": npz.NPZ,
+}
+NAMES = SOURCES.keys()
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """The choice of a data set, as `config.dataset` has it.
+
+    Attributes:
+      name: One of `NAMES`.
+      data_dir: A folder or file, if the data set has one. For sets of tensorflow-datasets, the folder of prepared sets,
+        or empty for TFDS's own default. For `tiny_imagenet` and `imagenet12`, the folder that holds a folder of that
+        name. For `folder`, the folder that holds `train/`. For `npz`, the file.
+      image_size: Side in pixels to which images of `folder` are scaled and cut. 0 if they all have one size.
+      max_train_examples: Number of training examples to keep, the first of a fixed shuffle. 0 keeps all.
+
+    Raises:
+      CakeError: A number is negative.
+    """
+
+    name: str
+    data_dir: str = ""
+    image_size: int = 0
+    max_train_examples: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "max_train_examples"):
+            checks.not_negative(f"dataset.{name}", getattr(self, name))
+
+    @property
+    def location(self) -> Location:
+        """The part of the settings that a source takes."""
+        return Location(self.data_dir, self.image_size)
 
 
 class Dataset(NamedTuple):
@@ -26,57 +87,65 @@ class Dataset(NamedTuple):
     test_y: np.ndarray
 
 
-_SOURCES = (toy, digits, tfds, folder, npz)
-# Of these the specification stands here; that of a user's own data is measured.
-SPECS = {name: spec for source in _SOURCES for name, spec in source.SPECS.items()}
-NAMES = (*SPECS, folder.OWN, npz.OWN)
-
-
-def spec_of(name: str, *, data_dir: str = "", image_size: int = 0) -> DataSpec:
-    """The data specification of a data set, without reading any data but a user's own.
+def spec_of(settings: DataSettings, saved: DataSpec | None = None) -> DataSpec:
+    """The specification of a data set. Reads files only to measure it on the user's own data.
 
     Args:
-      name: One of `NAMES`.
-      data_dir: See `load`.
-      image_size: See `load`.
+      settings: The data set.
+      saved: The specification saved with an existing teacher. It is used instead of measuring, so the data may be gone.
+        Ignored unless the source is measured.
 
     Raises:
-      CakeError: Unknown name, or a user's data that cannot be read.
+      CakeError: The name is unknown, or the user's data cannot be read.
     """
-    source = _source(name)
-    return SPECS[name] if name in SPECS else source.measure(data_dir, image_size)
+    source = _source(settings)
+    return saved if saved is not None and source.measured else source.spec(settings.location)
 
 
-def load(
-    name: str, *, data_dir: str = "", image_size: int = 0, max_train_examples: int = 0, spec: DataSpec | None = None
-) -> Dataset:
+def check(settings: DataSettings) -> None:
+    """Checks within seconds that the data exist or can be made. Reads no examples.
+
+    Raises:
+      CakeError: The name is unknown, or `load` would fail for lack of data. The message says what to do.
+    """
+    _source(settings).check(settings.location)
+
+
+def train_size(settings: DataSettings) -> int:
+    """The number of training examples that `load` returns. Reads no examples.
+
+    Raises:
+      CakeError: The name is unknown, or the files that have to be counted are missing or unusable.
+    """
+    size = _source(settings).train_size(settings.location)
+    return min(size, settings.max_train_examples or size)
+
+
+def load(settings: DataSettings, spec: DataSpec | None = None) -> Dataset:
     """Reads or makes a data set.
 
     Args:
-      name: One of `NAMES`.
-      data_dir: Folder of prepared TFDS data sets, empty for TFDS's own default; of `tiny_imagenet` and `imagenet12` the
-        folder that holds theirs; of `folder` that with `train/`; of `npz` the file. Others ignore it.
-      image_size: Side that images of `folder` are scaled and cut to; 0 where all are of one size. Others ignore it.
-      max_train_examples: Keep only so many training examples, the first of a fixed shuffle; 0 keeps all.
-      spec: Specification of a user's own data where a teacher has it already, to normalise by; None measures.
+      settings: The data set.
+      spec: The specification to normalise by. None takes that of `spec_of`.
 
     Returns:
       The data set, normalised.
 
     Raises:
-      CakeError: Unknown name, or the data cannot be had or do not fit; the message says what to do.
+      CakeError: The name is unknown, or the data are missing, damaged or do not fit `spec`.
     """
-    spec = spec or spec_of(name, data_dir=data_dir, image_size=image_size)
-    source = _source(name)
-    size = source.train_size(name, data_dir)
-    some = 0 < max_train_examples < size
-    rows = np.random.default_rng(0).permutation(size)[:max_train_examples] if some else np.arange(size)
-    (train_x, train_y), (test_x, test_y) = source.load(name, data_dir, image_size, rows)
+    spec = spec or spec_of(settings)
+    source, location, limit = _source(settings), settings.location, settings.max_train_examples
+    size = source.train_size(location)
+    rows = np.random.default_rng(0).permutation(size)[:limit] if 0 < limit < size else np.arange(size)
+    (train_x, train_y), (test_x, test_y) = source.load(location, rows)
     for x, y in ((train_x, train_y), (test_x, test_y)):
         if x.shape[1:] != spec.shape:
-            raise CakeError(f"dataset: '{name}' holds inputs of shape {x.shape[1:]}, not {spec.shape}")
+            raise CakeError(f"dataset: inputs of '{settings.name}' have shape {x.shape[1:]}, not {spec.shape}")
         if y.max() >= spec.num_classes:
-            raise CakeError(f"dataset: '{name}' holds the label {y.max()}, but there are {spec.num_classes} classes")
+            raise CakeError(
+                f"dataset: '{settings.name}' has the label {y.max()}, but labels end at {spec.num_classes - 1}"
+            )
     return Dataset(
         spec,
         spec.normalize(train_x),
@@ -86,27 +155,20 @@ def load(
     )
 
 
-def check(name: str, *, data_dir: str = "") -> None:
-    """Fails at once where `load` would have to fail: the data are not there and cannot be had.
-
-    Raises:
-      CakeError: With what to do.
-    """
-    _source(name).check(name, data_dir)
+def _source(settings: DataSettings) -> Source:
+    checks.one_of("dataset.name", settings.name, SOURCES)
+    return SOURCES[settings.name]
 
 
-def train_size(name: str, max_train_examples: int = 0, *, data_dir: str = "") -> int:
-    """Number of training examples that `load` gives, without reading any.
-
-    Raises:
-      CakeError: Unknown name, or no folder or file to count in.
-    """
-    size = _source(name).train_size(name, data_dir)
-    return min(size, max_train_examples or size)
-
-
-def _source(name: str):
-    for source in _SOURCES:
-        if name in source.SPECS or name == getattr(source, "OWN", None):
-            return source
-    raise CakeError(f"dataset.name: '{name}' is not one of {', '.join(NAMES)}")
+__all__ = [
+    "NAMES",
+    "SOURCES",
+    "DataSettings",
+    "Dataset",
+    "Location",
+    "Source",
+    "check",
+    "load",
+    "spec_of",
+    "train_size",
+]

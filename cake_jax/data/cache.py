@@ -1,6 +1,6 @@
-"""What was found out about data sets, kept in the user's cache folder so that no later run does it again.
+"""Decoded images and measured specifications in the user's cache folder, so that later runs start faster.
 
-A file that is damaged is as good as none, and so is a folder that cannot be written: both only cost time.
+The cache only saves time. A damaged file counts as missing, and a folder that cannot be written is left alone.
 """
 
 import contextlib
@@ -19,38 +19,45 @@ from cake_jax.types import DataSpec, Examples
 
 
 def path_of(name: str, state: str, suffix: str) -> Path:
-    """Where something is kept that holds as long as `state`, such as a folder's path and the times of its files."""
+    """The path of a cache file.
+
+    Args:
+      name: The first part of the file's name.
+      state: A text that changes whenever the content must be made anew, such as a path and the times of its files.
+      suffix: The suffix of the file's name, without a dot.
+    """
     return cache_folder("data") / f"{name}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.{suffix}"
 
 
-def examples(path: Path, count: int) -> Examples | None:
-    """The images and labels that `keep_examples` wrote; None where they are not there, damaged, or not `count`."""
+def read_examples(path: Path, count: int) -> Examples | None:
+    """The images and labels that `write_examples` wrote. None if the file is missing or damaged, or has not `count`."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:  # NumPy leaves a bad one open
+        # NumPy does not close a damaged file that it opened itself.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError):
         return None
     return (images, labels) if len(images) == len(labels) == count else None
 
 
-def keep_examples(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Keeps decoded images and their labels, if it can."""
+def write_examples(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    """Writes decoded images and their labels. Does nothing if the cache folder cannot be written."""
     content = io.BytesIO()
     np.savez(content, images=images, labels=labels)
-    _keep(path, content.getvalue())
+    _write(path, content.getvalue())
 
 
 def spec(path: Path, measure: Callable[[], DataSpec]) -> DataSpec:
-    """What `measure` returns, asked only where an earlier answer is not there or damaged."""
+    """The specification in a cache file. If that is missing or damaged, calls `measure` and caches its result."""
     try:
         return DataSpec.from_dict(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, AttributeError):
         found = measure()
-        _keep(path, json.dumps(found.to_dict()).encode())
+        _write(path, json.dumps(found.to_dict()).encode())
         return found
 
 
-def _keep(path: Path, content: bytes) -> None:
-    with contextlib.suppress(OSError):  # no home, or a full one
+def _write(path: Path, content: bytes) -> None:
+    with contextlib.suppress(OSError):  # no home folder, or a full disk
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)

@@ -1,47 +1,61 @@
-"""Methods by name: each one file, all with one signature.
+"""Methods by name. A method is one file and one line of `METHODS`."""
 
-A new method is a new file with its defaults, and a line in `METHODS`.
-"""
-
-from cake_jax.methods import (
-    adversarial,
-    cake,
-    dfme,
-    generative,
-    ideal,
-    inversion,
-    naive,
-    noise,
-    real,
-    zeroth_order,
-)
-from cake_jax.methods.method import ANSWERS, Method, Queries, Round
-from cake_jax.types import CakeError
+from cake_jax import checks
+from cake_jax.methods.adversarial import ADVERSARIAL
+from cake_jax.methods.cake import CAKE, LAKE
+from cake_jax.methods.dfme import DFME
+from cake_jax.methods.generative import GENERATIVE
+from cake_jax.methods.ideal import IDEAL
+from cake_jax.methods.inversion import INVERSION
+from cake_jax.methods.method import GuideSettings, Method, Queries, Round
+from cake_jax.methods.naive import NAIVE
+from cake_jax.methods.noise import NOISE
+from cake_jax.methods.real import REAL
+from cake_jax.methods.zeroth_order import ZEROTH_ORDER
+from cake_jax.types import ACCESS, CakeError
 
 METHODS: dict[str, Method] = {
-    "cake": cake.METHOD,
-    "lake": cake.LAKE,
-    "noise": noise.METHOD,
-    "real": real.METHOD,
-    "naive": naive.METHOD,
-    "inversion": inversion.METHOD,
-    "generative": generative.METHOD,
-    "adversarial": adversarial.METHOD,
-    "dfme": dfme.METHOD,
-    "ideal": ideal.METHOD,
-    "zeroth_order": zeroth_order.METHOD,
+    "cake": CAKE,
+    "lake": LAKE,
+    "noise": NOISE,
+    "real": REAL,
+    "naive": NAIVE,
+    "inversion": INVERSION,
+    "generative": GENERATIVE,
+    "adversarial": ADVERSARIAL,
+    "dfme": DFME,
+    "ideal": IDEAL,
+    "zeroth_order": ZEROTH_ORDER,
 }
 
 
 def get(name: str) -> Method:
-    """The method of a name.
+    """The method with this name.
 
     Raises:
-      CakeError: Unknown name.
+      CakeError: The name is unknown.
     """
-    if name not in METHODS:
-        raise CakeError(f"method: '{name}' is not one of {', '.join(METHODS)}")
+    checks.one_of("method", name, METHODS)
     return METHODS[name]
 
 
-__all__ = ["ANSWERS", "METHODS", "Method", "Queries", "Round", "get"]
+def check_access(name: str, access: str) -> None:
+    """Refuses a method that needs more access than the teacher gives.
+
+    Args:
+      name: Name of the method.
+      access: The teacher's access, one of `types.ACCESS`.
+
+    Raises:
+      CakeError: With the methods that the teacher's access suffices for.
+    """
+    needed = get(name).access
+    if ACCESS.index(needed) > ACCESS.index(access):
+        fitting = (n for n, method in METHODS.items() if ACCESS.index(method.access) <= ACCESS.index(access))
+        raise CakeError(
+            f"method: '{name}' needs the teacher's {needed}, and the teacher gives {access}; "
+            f"use one of {', '.join(fitting)}"
+        )
+
+
+__all__ = ["METHODS", "GuideSettings", "Method", "Queries", "Round", "check_access", "get"]

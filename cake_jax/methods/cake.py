@@ -1,39 +1,51 @@
 """CAKE and LAKE: contrastive sets that diffuse toward the teacher's decision boundary.
 
-One method: LAKE is CAKE with a Langevin temperature of 1 (`config.methods.lake`). Source: Braun, Mundt, Kersting,
-AISTATS 2024 (arXiv 2306.02090), Algorithm 1.
+Source: Braun, Mundt, Kersting, AISTATS 2024 (arXiv 2306.02090), Algorithm 1. LAKE is CAKE with Langevin noise.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import dataclasses
 
 from jax import Array
 
 from cake_jax.methods.method import Method, Queries, Round
-from cake_jax.synthesis import minibatch
-from cake_jax.synthesis_settings import SynthesisSettings, check
+from cake_jax.synthesis import SynthesisSettings, minibatch
 from cake_jax.teachers import Teacher
-from cake_jax.types import DataSpec
 
 
-def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) -> SynthesisSettings:
-    """The common settings as they are, if they fit `spec`.
+@dataclasses.dataclass(frozen=True)
+class CakeSettings(SynthesisSettings):
+    """Settings of CAKE.
 
-    Raises:
-      CakeError: They do not.
+    Attributes:
+      langevin_temperature: Temperature of the Langevin noise.
     """
-    check(common, spec)
-    return common
+
+    langevin_temperature: float = 0.0
 
 
-def next(
+@dataclasses.dataclass(frozen=True)
+class LakeSettings(SynthesisSettings):
+    """Settings of LAKE.
+
+    Attributes:
+      langevin_temperature: Temperature of the Langevin noise.
+    """
+
+    langevin_temperature: float = 1.0
+
+
+def make_round(
     key: Array, state: tuple, teacher: Teacher, student: Teacher | None, settings: SynthesisSettings, batch: int
 ) -> Round:
-    """Mini-batch number `batch`; it depends on no other, and not on the student."""
+    """Makes mini-batch number `batch`. It depends on no other mini-batch."""
     samples, info = minibatch(key, teacher, settings, batch)
-    count = samples.num_samples
-    return Round(state, samples, info, Queries(forward=count, gradient=count * settings.num_steps))
+    return Round(state, samples, info, gradient_queries(settings))
 
 
-METHOD = Method(settings, next, defaults={"langevin_temperature": 0.0})
-LAKE = METHOD._replace(defaults={"langevin_temperature": 1.0})
+def gradient_queries(settings: SynthesisSettings) -> Queries:
+    """The queries of a mini-batch: a gradient for each sample and step, and a label for each sample."""
+    return Queries(forward=settings.batch_size, gradient=settings.batch_size * settings.num_steps)
+
+
+CAKE = Method(CakeSettings, make_round)
+LAKE = Method(LakeSettings, make_round)

@@ -1,13 +1,12 @@
-"""Data-free model extraction: a generator seeks disagreement with a teacher that gives scores and no gradient.
+"""Data-free model extraction: a generator of inputs on which guide student and teacher disagree, without gradients.
 
-The gradient of the disagreement with respect to the generator's images is estimated by forward differences. Source:
-Truong, Maini, Walls, Papernot, CVPR 2021 (arXiv 2011.14779). Here the student trains on all samples
-of all rounds, each of which is labelled once; the paper asks anew for every step of the student.
+The teacher gives scores. The gradient of the disagreement with respect to the generated inputs is estimated by forward
+differences. Source: Truong, Maini, Walls, Papernot, CVPR 2021 (arXiv 2011.14779). The paper asks for new labels in
+every step of the student. Here each sample is labelled once, and the student trains on the samples of all rounds.
 """
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,24 +14,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cake_jax import losses
-from cake_jax.evaluation import predict
-from cake_jax.methods import adversarial, generators
-from cake_jax.methods.generators import GeneratorSettings, GeneratorState
+from cake_jax import checks, losses
+from cake_jax.methods import adversarial, generator_training
+from cake_jax.methods.generator_training import GeneratorState, GuidedSettings
 from cake_jax.methods.method import Method, Queries, Round
-from cake_jax.synthesis_settings import SynthesisSettings
-from cake_jax.teachers import Queryable, Teacher
-from cake_jax.types import DataSpec
+from cake_jax.teachers import Teacher
+from cake_jax.types import DataSpec, Queryable
 
 
 @dataclasses.dataclass(frozen=True)
-class DFMESettings(GeneratorSettings):
-    """Settings of data-free model extraction.
+class DFMESettings(GuidedSettings):
+    """Settings of `dfme`.
 
     Attributes:
-      num_directions: m, random directions that an image is moved in to estimate its gradient.
-      epsilon: How far, in normalised units, as the length of the whole image's change.
-      balance: As that of `adversarial`.
+      num_directions: Number m of random directions in which an input is moved to estimate its gradient.
+      epsilon: L2 length of the move, in normalised units.
+      balance: Weight of the balance of the classes, as in `adversarial`.
     """
 
     num_directions: int = 1
@@ -44,64 +41,64 @@ class DFMEInfo(NamedTuple):
     """Diagnostics of a round.
 
     Attributes:
-      disagreement_start: L1 distance of the centred logits of student and teacher at the first step, mean of samples.
-      disagreement: At the last step.
+      disagreement_start: Mean L1 distance of the centred logits of student and teacher at the generator's first step.
+      disagreement: The same at its last step.
     """
 
     disagreement_start: float
     disagreement: float
 
 
-def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) -> DFMESettings:
-    """The common settings and those of `config.methods.dfme`.
+def prepare(settings: DFMESettings, spec: DataSpec) -> DFMESettings:
+    """The settings, if they fit `spec`.
 
     Raises:
-      CakeError: They do not fit `spec`.
+      CakeError: They do not.
     """
-    settings = generators.settings_of(DFMESettings, "dfme", common, own, spec)
-    generators.above_zero(settings, "dfme", "num_directions", "epsilon")
-    generators.above_zero(settings, "dfme", "balance", or_zero=True)
-    return settings
+    for name in ("num_directions", "epsilon"):
+        checks.above_zero(f"methods.dfme.{name}", getattr(settings, name))
+    checks.not_negative("methods.dfme.balance", settings.balance)
+    return generator_training.checked(settings, "dfme", spec)
 
 
-def next(
+def make_round(
     key: Array, state: GeneratorState, teacher: Queryable, student: Teacher | None, settings: DFMESettings, batch: int
 ) -> Round:
-    """Steps of the generator, each on new latents, then samples of it; the teacher only ever answers."""
+    """Trains the generator, each step on new latents, then draws samples from it."""
     train_key, sample_key = jax.random.split(jax.random.fold_in(key, batch))
     assert student is not None
     student, disagreement = jax.device_get(student), []
     for step_key in jax.random.split(train_key, settings.num_steps):
         probes, directions = _probes(step_key, state, settings, student.spec)
-        answers = predict(teacher, probes.reshape(-1, *student.spec.shape)).reshape(*probes.shape[:2], -1)
+        answers = teacher.predict(probes.reshape(-1, *student.spec.shape)).reshape(*probes.shape[:2], -1)
         state, value = _step(step_key, state, student, probes, directions, answers, settings)
         disagreement.append(value)
-    x = generators.draw(sample_key, settings, student.spec, state.params)
-    samples = generators.answered(teacher, x, settings, batch)
+    x = generator_training.draw(sample_key, settings, student.spec, state.params)
+    samples = generator_training.answered(teacher, x, settings, batch)
     asked = settings.num_steps * (1 + settings.num_directions)
     info = DFMEInfo(float(disagreement[0]), float(disagreement[-1]))
     return Round(state, samples, info, Queries(forward=samples.num_samples * (asked + 1)))
 
 
 def difference(student_logits: Array, teacher_logits: Array) -> Array:
-    """L1 distance of logits, each less its mean: `[..., K]` to `[...]`.
+    """The L1 distance of centred logits: `[..., K]` to `[...]`.
 
-    Log-probabilities are logits up to a constant, so the teacher may give either (arXiv 2011.14779).
+    Log-probabilities are logits up to a constant. So the teacher may give either (arXiv 2011.14779).
     """
     student, teacher = (logits - logits.mean(-1, keepdims=True) for logits in (student_logits, teacher_logits))
     return jnp.abs(student - teacher).sum(axis=-1)
 
 
 def forward_differences(values: Array, directions: Array, epsilon: float) -> Array:
-    """Estimates the gradient of a function of x.
+    """Estimates the gradient of a function f of x.
 
     Args:
-      values: Of the function at x, and at x moved by epsilon in each direction, `[1 + m, N]`.
-      directions: Of unit length, `[m, N, *shape]`.
-      epsilon: The move.
+      values: Values of f at x and at `x + epsilon u_i`, `[1 + m, N]`.
+      directions: Directions u_i of unit length, `[m, N, *shape]`.
+      epsilon: Length of the move.
 
     Returns:
-      `d / m sum_i (f(x + epsilon u_i) - f(x)) / epsilon u_i`, d the number of values of one x: `[N, *shape]`.
+      `d / m sum_i (f(x + epsilon u_i) - f(x)) / epsilon u_i`, with d the number of values in one x: `[N, *shape]`.
 
     Source: arXiv 2011.14779, the forward differences method.
     """
@@ -112,9 +109,9 @@ def forward_differences(values: Array, directions: Array, epsilon: float) -> Arr
 
 @functools.partial(jax.jit, static_argnames=("settings", "spec"))
 def _probes(key: Array, state: GeneratorState, settings: DFMESettings, spec: DataSpec) -> tuple[Array, Array]:
-    """What the teacher is asked in a step, x and x moved in m directions `[1 + m, N, *shape]`, and the directions."""
+    """The queries of a step, x and x moved in m directions, `[1 + m, N, *shape]`, and the directions."""
     latent_key, direction_key = jax.random.split(key)
-    x = generators.draw(latent_key, settings, spec, state.params)
+    x = generator_training.draw(latent_key, settings, spec, state.params)
     directions = jax.random.normal(direction_key, (settings.num_directions, *x.shape))
     axes = tuple(range(2, directions.ndim))
     directions /= jnp.sqrt(jnp.square(directions).sum(axes, keepdims=True))
@@ -131,35 +128,29 @@ def _step(
     answers: Array,
     settings: DFMESettings,
 ) -> tuple[GeneratorState, Array]:
-    """A step of the generator up the estimated gradient, and the mean disagreement before it."""
+    """The generator after a step up the estimated gradient, and the mean disagreement before the step."""
     latent_key, _ = jax.random.split(key)
     disagreement = difference(jax.vmap(student)(probes), answers)
-    # The balance is a function of all samples; to first order, of each alone.
+    # The balance depends on all samples. To first order it is a sum over them.
     shares = jax.nn.softmax(answers)
     slope = jax.grad(losses.negative_entropy)(shares[0].mean(axis=0))
     values = disagreement - settings.balance * shares @ slope
     upward = forward_differences(values, directions, settings.epsilon) / settings.batch_size
 
     def images(params: Any) -> Array:
-        return generators.draw(latent_key, settings, student.spec, params)
+        return generator_training.draw(latent_key, settings, student.spec, params)
 
     _, pull_back = jax.vjp(images, state.params)
     (gradient,) = pull_back(-upward)
-    return generators.updated(state, gradient, settings), disagreement[0].mean()
+    return generator_training.updated(state, gradient, settings), disagreement[0].mean()
 
 
-METHOD = Method(
-    settings,
-    next,
+DFME = Method(
+    DFMESettings,
+    make_round,
+    prepare,
     adversarial.init,
-    defaults={
-        **generators.DEFAULTS,
-        "num_directions": 1,
-        "epsilon": 1e-3,
-        "balance": 100.0,
-        "student": dict(generators.STUDENT),
-    },
-    needs="scores",
+    access="scores",
     sequential=True,
-    training=lambda settings: settings.student,
+    guide=lambda settings: settings.student,
 )

@@ -1,74 +1,79 @@
-"""A generator of given classes, trained against the teacher: what CAKE's samples are to a network that makes them all.
+"""A class-conditional generator trained with CAKE's loss.
 
-One latent with G different labels makes a set of G samples; the loss is CAKE's. The generative method of CAKE's Fig. 1
-(arXiv 2306.02090), which contrast and repulsion are tried on.
+One latent with G different labels makes a set of G samples. It is the generative method of CAKE's Fig. 1
+(arXiv 2306.02090), with and without the contrastive term and the repulsion of sets.
 """
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from cake_jax import synthesis
-from cake_jax.energy import energy
-from cake_jax.methods import generators
-from cake_jax.methods.generators import GeneratorSettings, GeneratorState
+from cake_jax import checks
+from cake_jax.methods import generator_training
+from cake_jax.methods.generator_training import GeneratorSettings, GeneratorState
 from cake_jax.methods.method import Method, Queries, Round
-from cake_jax.models.generator import generate
-from cake_jax.synthesis_settings import SynthesisSettings
+from cake_jax.models.generators import generate
+from cake_jax.synthesis import diagnose
+from cake_jax.synthesis.objective import objective as cake_objective
 from cake_jax.teachers import Teacher
 from cake_jax.types import CakeError, DataSpec, Examples
 
-# Steps of a generator of vectors, as the toy experiment of the reference takes, and of images.
+# Steps of a generator of vectors, as in the reference's toy experiment, and of a generator of images.
 _STEPS_OF_VECTORS, _STEPS_OF_IMAGES = 15_000, 500
 
 
 @dataclasses.dataclass(frozen=True)
 class GenerativeSettings(GeneratorSettings):
-    """Settings of the conditional generator; `num_steps` is what it takes in all, 0 chooses by the kind of input.
+    """Settings of `generative`.
 
     Attributes:
-      contrast: Whether the loss has CAKE's contrastive term, as `weights.contr` weighs it.
+      num_steps: Steps of the generator in the whole synthesis. 0 chooses by the kind of input.
+      latent_size: Width of the latents.
+      beta1: Decay of Adam's first moment.
+      contrast: Whether the loss has CAKE's contrastive term, with the weight `weights.contr`.
       repel: Weight of `repulsion`.
     """
 
+    num_steps: int = 0
+    latent_size: int = 5
+    beta1: float = 0.9
     contrast: bool = True
     repel: float = 30.0
 
 
 class GenerativeState(NamedTuple):
-    """The generator's parameters, before training those that it starts from."""
+    """The generator's parameters. Before round 0 they are untrained."""
 
     params: Any
 
 
-def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) -> GenerativeSettings:
-    """The common settings and those of `config.methods.generative`.
+def prepare(settings: GenerativeSettings, spec: DataSpec) -> GenerativeSettings:
+    """The settings with the number of steps filled in.
 
     Raises:
-      CakeError: They do not fit `spec`.
+      CakeError: The settings do not fit `spec`.
     """
-    num_steps = own["num_steps"] or (_STEPS_OF_IMAGES if spec.is_image else _STEPS_OF_VECTORS)
-    own = {**own, "num_steps": num_steps, "start": "normal"}
-    settings = generators.settings_of(GenerativeSettings, "generative", common, own, spec)
-    generators.above_zero(settings, "generative", "repel", or_zero=True)
-    if settings.couples_sets:
-        raise CakeError("synthesis.weights.entropy: generative takes neither it nor contrastive = 'snn'; set it to 0")
+    checks.not_negative("methods.generative.repel", settings.repel)
+    num_steps = settings.num_steps or (_STEPS_OF_IMAGES if spec.is_image else _STEPS_OF_VECTORS)
+    settings = dataclasses.replace(settings, num_steps=num_steps, start="normal")
     if not settings.contrast:
         settings = dataclasses.replace(settings, weights=dataclasses.replace(settings.weights, contr=0.0))
+    settings = generator_training.checked(settings, "generative", spec)
+    if settings.couples_sets:
+        raise CakeError("synthesis.weights.entropy: generative takes neither it nor contrastive = 'snn'; set it to 0")
     return settings
 
 
 def init(key: Array, spec: DataSpec, settings: GenerativeSettings, data: Examples | None) -> GenerativeState:
     """The untrained generator."""
-    return GenerativeState(generators.start(key, settings, spec, extra=spec.num_classes).params)
+    return GenerativeState(generator_training.start(key, settings, spec, extra=spec.num_classes).params)
 
 
-def next(
+def make_round(
     key: Array,
     state: GenerativeState,
     teacher: Teacher,
@@ -76,38 +81,39 @@ def next(
     settings: GenerativeSettings,
     batch: int,
 ) -> Round:
-    """Samples of the generator, which is trained in round 0."""
+    """Draws samples from the generator. Round 0 trains it first."""
     train_key, sample_key = jax.random.split(jax.random.fold_in(key, batch))
     asked = 0
     if batch == 0:
         state, asked = fit(train_key, state, teacher, settings), settings.num_steps * settings.batch_size
     x, target = make_sets(sample_key, state.params, settings, teacher.spec)
     x = x.reshape(-1, *teacher.spec.shape)
-    samples = generators.answered(teacher, x, settings, batch, target.ravel())
-    return Round(state, samples, synthesis.diagnose(samples, settings), Queries(samples.num_samples, asked))
+    samples = generator_training.answered(teacher, x, settings, batch, target.ravel())
+    return Round(state, samples, diagnose(samples, settings), Queries(samples.num_samples, asked))
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "spec"))
 def make_sets(key: Array, params: Any, settings: GenerativeSettings, spec: DataSpec) -> tuple[Array, Array]:
-    """Sets `[S, G, *shape]` of new latents z ~ U(-1, 1), one a set, and their target classes `[S, G]`."""
+    """Generated sets `[S, G, *shape]`, each of one new latent z ~ U(-1, 1), and their target classes `[S, G]`."""
     latent_key, target_key = jax.random.split(key)
     z = jax.random.uniform(latent_key, (settings.num_sets, settings.latent_size), minval=-1.0)
     target_keys = jax.random.split(target_key, settings.num_sets)
-    target = jax.vmap(lambda k: settings.targets(k, spec.num_classes, settings.num_groups))(target_keys)
+    target = jax.vmap(lambda k: settings.draw_targets(k, spec.num_classes, settings.num_groups))(target_keys)
     labels = jax.nn.one_hot(target, spec.num_classes)
     latents = jnp.concatenate([jnp.broadcast_to(z[:, None], (*target.shape, z.shape[-1])), labels], axis=-1)
-    x = generate(generators.module_of(settings, spec), params, latents.reshape(settings.batch_size, -1))
+    x = generate(generator_training.module_of(settings, spec), params, latents.reshape(settings.batch_size, -1))
     return x.reshape(*target.shape, *spec.shape), target
 
 
 def repulsion(x: Array) -> Array:
-    """How close the samples of different sets are to each other.
+    """The closeness of samples of different sets.
 
     Args:
-      x: `[S, G, *shape]`, S at least 2, with d values each.
+      x: Sets, `[S, G, *shape]`, S at least 2.
 
     Returns:
-      The mean of `exp(-|x_i - x_j|^2 / 2 d)` over all pairs of samples of different sets, a scalar from 0 to 1.
+      The mean of `exp(-|x_i - x_j|^2 / 2 d)` over all pairs of samples of different sets, with d the number of values
+      in one sample: a scalar from 0 to 1.
     """
     sets, groups = x.shape[:2]
     flat = x.reshape(sets * groups, -1)
@@ -119,33 +125,20 @@ def repulsion(x: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames="settings")
 def fit(key: Array, state: GenerativeState, teacher: Teacher, settings: GenerativeSettings) -> GenerativeState:
-    """All steps of the generator, each on new sets."""
+    """The trained generator. Each step is taken on new sets."""
     everything = jnp.ones(settings.num_sets, bool)
 
     def objective(params: Any, key: Array) -> Array:
         x, target = make_sets(key, params, settings, teacher.spec)
-        loss, _ = energy(x, teacher, target, everything, settings)
+        loss, _ = cake_objective(x, teacher, target, everything, settings)
         return loss + settings.repel * repulsion(x) if settings.repel else loss
 
     def step(state: GeneratorState, key: Array) -> tuple[GeneratorState, None]:
-        return generators.updated(state, jax.grad(objective)(state.params, key), settings), None
+        return generator_training.updated(state, jax.grad(objective)(state.params, key), settings), None
 
-    first = GeneratorState(state.params, generators.adam(settings).init(state.params))
+    first = GeneratorState(state.params, generator_training.adam(settings).init(state.params))
     trained, _ = lax.scan(step, first, jax.random.split(key, settings.num_steps))
     return GenerativeState(trained.params)
 
 
-METHOD = Method(
-    settings,
-    next,
-    init,
-    defaults={
-        **generators.DEFAULTS,
-        "num_steps": 0,
-        "latent_size": 5,
-        "beta1": 0.9,
-        "contrast": True,
-        "repel": 30.0,
-    },
-    sequential=True,
-)
+GENERATIVE = Method(GenerativeSettings, make_round, prepare, init, sequential=True)

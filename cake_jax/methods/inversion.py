@@ -1,61 +1,90 @@
-"""The teacher's batch-norm statistics as a prior: samples whose activations have the moments of the training data.
+"""Samples whose activations have the statistics that the teacher's batch norm has kept of its training data.
 
-The one method that looks inside the teacher, which must be a Flax Linen network with batch norm: those of
-`cake_jax.models`, with PyTorch's weights too. Source: DeepInversion, Yin et al. 2020 (arXiv 1912.08795), equation 4.
+The only method that looks inside the teacher, which must be a Flax Linen network with batch norm. All networks of
+`cake_jax.models` with batch norm qualify, with PyTorch's weights too. Source: DeepInversion, Yin et al. 2020
+(arXiv 1912.08795), equation 4.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
+import jax.numpy as jnp
 from jax import Array
 
-from cake_jax.methods import cake
-from cake_jax.methods.method import Round
-from cake_jax.synthesis_settings import SynthesisSettings
+from cake_jax import losses
+from cake_jax.methods.cake import gradient_queries
+from cake_jax.methods.method import Method, Round
+from cake_jax.synthesis import SynthesisSettings, checked, minibatch
+from cake_jax.synthesis.objective import batch_mean, flat_samples, loss
 from cake_jax.teachers import Teacher
-from cake_jax.teachers.statistics import check_has_statistics
+from cake_jax.teachers.batch_norm import answer_with_norm_inputs, check_has_statistics
 from cake_jax.types import CakeError, DataSpec
 
 
-def settings(common: SynthesisSettings, own: Mapping[str, Any], spec: DataSpec) -> SynthesisSettings:
-    """The same settings with the statistics' prior, Adam and a constant step size.
+@dataclasses.dataclass(frozen=True)
+class InversionSettings(SynthesisSettings):
+    """Settings of `inversion`.
 
-    `own["weight"]` is that of the prior beside a cross entropy of weight 1, alpha_f in the paper;
-    `own["contrast"]` keeps CAKE's contrastive term, otherwise each sample goes to its class for itself.
+    Attributes:
+      weight: Weight of the statistics beside a cross entropy of weight 1: alpha_f in the paper.
+      step_size: Step size of Adam.
+      contrast: Whether CAKE's contrastive term is kept. Otherwise each sample goes to its class for itself.
+    """
+
+    weight: float = 10.0
+    step_size: float = 0.05
+    contrast: bool = False
+
+    @property
+    def couples_sets(self) -> bool:
+        """True: the statistics depend on all sets of a mini-batch."""
+        return True
+
+    @property
+    def statistics_weight(self) -> float:
+        """The weight of the statistics in L. L_cls is G times the mean that the paper weighs the statistics against."""
+        return self.weight * self.weights.cls * self.num_groups
+
+
+def prepare(settings: InversionSettings, spec: DataSpec) -> InversionSettings:
+    """The settings with Adam and a constant step size.
 
     Raises:
       CakeError: The settings do not fit `spec`.
     """
-    if own["weight"] <= 0:
-        raise CakeError(f"methods.inversion.weight: {own['weight']} must be above 0; without the prior it is 'naive'")
-    weights = dataclasses.replace(
-        common.weights,
-        contr=common.weights.contr if own["contrast"] else 0.0,
-        # L_cls is the sum over a set, G times the mean that the paper weighs against.
-        statistics=own["weight"] * common.weights.cls * common.num_groups,
-    )
-    inverted = dataclasses.replace(
-        common, weights=weights, schedule="constant", optimizer="adam", step_size=own["step_size"]
-    )
-    return cake.settings(inverted, own, spec)
+    if settings.weight <= 0:
+        raise CakeError(f"methods.inversion.weight: {settings.weight} must be above 0; without statistics use 'naive'")
+    weights = settings.weights if settings.contrast else dataclasses.replace(settings.weights, contr=0.0)
+    return checked(dataclasses.replace(settings, weights=weights, schedule="constant", optimizer="adam"), spec)
 
 
-def next(
-    key: Array, state: tuple, teacher: Teacher, student: Teacher | None, settings: SynthesisSettings, batch: int
+def make_round(
+    key: Array, state: tuple, teacher: Teacher, student: Teacher | None, settings: InversionSettings, batch: int
 ) -> Round:
-    """Mini-batch number `batch`.
+    """Makes mini-batch number `batch`.
 
     Raises:
       CakeError: The teacher has no batch-norm layers.
     """
     check_has_statistics(teacher)
-    return cake.next(key, state, teacher, student, settings, batch)
+    samples, info = minibatch(key, teacher, settings, batch, objective=objective)
+    return Round(state, samples, info, gradient_queries(settings))
 
 
-METHOD = cake.METHOD._replace(
-    settings=settings,
-    next=next,
-    defaults={"weight": 10.0, "step_size": 0.05, "contrast": False},
-    needs="statistics",
-)
+def objective(
+    x: Array, teacher: Teacher, target: Array, mask: Array, settings: InversionSettings
+) -> tuple[Array, Array]:
+    """CAKE's objective and the distance of the statistics; see `synthesis.objective.objective`."""
+    logits, norm_inputs = answer_with_norm_inputs(teacher, flat_samples(teacher, x))
+    logits = logits.astype(jnp.float32).reshape(*target.shape, -1)
+    total = loss(logits, x, target, mask, settings)
+    for layer in norm_inputs:
+        inputs = layer.x.astype(jnp.float32).reshape(*target.shape, -1, layer.x.shape[-1])
+        # The moments are taken about the known mean, so that its square does not cancel.
+        shift = batch_mean((inputs - layer.mean).mean(axis=2), mask, settings)
+        square = batch_mean(jnp.square(inputs - layer.mean).mean(axis=2), mask, settings)
+        moments = layer.mean + shift, square - jnp.square(shift)
+        total += settings.statistics_weight * losses.moment_distance(*moments, layer.mean, layer.var)
+    return total, logits
+
+
+INVERSION = Method(InversionSettings, make_round, prepare, access="statistics")

@@ -1,29 +1,23 @@
-"""The signature that every method has: rounds, each of which makes one mini-batch of labelled samples."""
+"""The signature of a method: it makes rounds, and each round makes one mini-batch of samples."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple, TypeVar
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from jax import Array
 
-from cake_jax.synthesis_settings import SynthesisSettings
+from cake_jax.synthesis.settings import SynthesisSettings, checked
 from cake_jax.teachers import Teacher
-from cake_jax.train import TrainSettings
+from cake_jax.training.settings import TrainSettings
 from cake_jax.types import DataSpec, Examples, SampleBatch
-
-# What a teacher may have to give, from the least: each includes those before it.
-ANSWERS = ("labels", "scores", "gradients", "statistics")
-
-
-S = TypeVar("S", bound=SynthesisSettings)
 
 
 class Queries(NamedTuple):
-    """What a round asked of the teacher, in samples.
+    """The queries of a round.
 
     Attributes:
-      forward: Answers.
-      gradient: Answers with the gradient behind them.
+      forward: Number of forward queries.
+      gradient: Number of gradient queries.
     """
 
     forward: int = 0
@@ -31,13 +25,13 @@ class Queries(NamedTuple):
 
 
 class Round(NamedTuple):
-    """What a round leaves.
+    """The result of a round.
 
     Attributes:
-      state: For the next round.
+      state: The state for the next round.
       samples: `batch_size` samples with the teacher's logits.
       info: A NamedTuple of floats for the log.
-      queries: What they cost.
+      queries: The queries that the round cost.
     """
 
     state: Any
@@ -46,38 +40,88 @@ class Round(NamedTuple):
     queries: Queries
 
 
+@dataclasses.dataclass(frozen=True)
+class GuideSettings:
+    """How a guide student is trained after each round. Its learning rate is constant and no sample is held out.
+
+    Attributes:
+      epochs: Passes over all samples so far, in each round.
+      batch_size: Samples in a step.
+      learning_rate: Learning rate.
+      optimizer: `sgd`, `adam` or `adamw`.
+      momentum: Momentum of SGD.
+      weight_decay: Weight decay, as in `TrainSettings`.
+      augment: Augmentations, as in `TrainSettings`.
+    """
+
+    epochs: int = 5
+    batch_size: int = 250
+    learning_rate: float = 0.05
+    optimizer: str = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augment: tuple[str, ...] = ()
+
+    def training(self) -> TrainSettings:
+        """The settings of one round's training."""
+        return TrainSettings(schedule="constant", validation_fraction=0.0, **vars(self))
+
+
 class Method(NamedTuple):
     """A way to make samples.
 
     Attributes:
-      settings: `(common, own, spec) -> settings`: what `config.synthesis` and `config.methods.<name>` say, as the
-        method reads it: a frozen dataclass that is, or inherits from, `SynthesisSettings`. Raises a `CakeError` that
-        names the field which cannot work.
-      next: `(key, state, teacher, student, settings, batch) -> Round`: round number `batch`. The key is that of the
-        whole synthesis. The teacher is a `Teacher`, or a `BlackBox` if its answers are all that the method needs.
-        `student` is None but for methods with `training`.
-      init: `(key, spec, settings, data) -> state` before the first round, a pytree of arrays. `data` is None but for
-        methods that read it.
-      defaults: Of `config.methods.<name>`.
-      needs: The least that the teacher must give, one of `ANSWERS`.
-      sequential: Whether a round needs the state of the one before. Others may be made in any order, and by several
-        processes.
-      training: `settings -> TrainSettings`, how the student trains after each round, for so many epochs, on all samples
-        that there are by then; None for methods that do not look at the student.
-      reads_data: Whether the method is given the real training data, `(x, y)`; then `target` of its samples is the
-        student's hard label. No other method sees any.
+      settings: A frozen dataclass that is `SynthesisSettings` or inherits from it. The fields that it declares are
+        `config.methods.<name>`, with their defaults.
+      make_round: `(key, state, teacher, student, settings, batch) -> Round` makes round number `batch`. The key is the
+        key of the whole synthesis. The teacher gives at least the method's `access`. `student` is the guide student, or
+        None for methods without one. `settings` are those that `prepare` returns.
+      prepare: `(settings, spec) -> settings` checks the settings and fills in those that depend on `spec` or on each
+        other. Raises a `CakeError` that names the field at fault.
+      init: `(key, spec, settings, data) -> state` makes the state before the first round, a pytree of arrays. `data` is
+        None unless the method reads real data.
+      access: The least access that the teacher must give, one of `types.ACCESS`.
+      sequential: Whether a round needs the state of the round before. Other rounds may be made in any order, and by
+        several processes.
+      guide: `settings -> GuideSettings`: how the guide student is trained after each round. None for methods without a
+        guide student.
+      reads_data: Whether the method receives the real training data, `(x, classes)`. Then `target` of its samples is
+        the student's hard label.
     """
 
-    settings: Callable[[SynthesisSettings, Mapping[str, Any], DataSpec], Any]
-    next: Callable[[Array, Any, Any, Teacher | None, Any, int], Round]
+    settings: type[SynthesisSettings]
+    make_round: Callable[[Array, Any, Any, Teacher | None, Any, int], Round]
+    prepare: Callable[[Any, DataSpec], Any] = checked
     init: Callable[[Array, DataSpec, Any, Examples | None], Any] = lambda key, spec, settings, data: ()
-    defaults: Mapping[str, Any] = MappingProxyType({})
-    needs: str = "gradients"
+    access: str = "gradients"
     sequential: bool = False
-    training: Callable[[Any], TrainSettings] | None = None
+    guide: Callable[[Any], GuideSettings] | None = None
     reads_data: bool = False
 
 
-def combined(kind: type[S], common: SynthesisSettings, own: Mapping[str, Any]) -> S:
-    """Settings of a method's own kind: the common fields, with those of `own` in their place or beside them."""
-    return kind(**{**vars(common), **own})
+def own_fields(kind: type[SynthesisSettings]) -> dict[str, dataclasses.Field]:
+    """The fields that a method's settings declare themselves, beside or in place of those of `SynthesisSettings`."""
+    declared = {
+        name
+        for base in kind.__mro__[: kind.__mro__.index(SynthesisSettings)]
+        for name in vars(base).get("__annotations__", {})
+    }
+    return {field.name: field for field in dataclasses.fields(kind) if field.name in declared}
+
+
+def with_method_defaults(kind: type[SynthesisSettings], settings: SynthesisSettings) -> SynthesisSettings:
+    """Settings of a method's own kind.
+
+    Args:
+      kind: The method's `settings`.
+      settings: Settings of this kind, which are returned as they are; or plain `SynthesisSettings`. Of the latter,
+        fields that differ from their default are kept, and all others get the method's default.
+    """
+    if isinstance(settings, kind):
+        return settings
+    given = {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(SynthesisSettings)
+        if field.name not in own_fields(kind) or getattr(settings, field.name) != field.default
+    }
+    return kind(**given)

@@ -1,7 +1,7 @@
 """Flax architectures, by the names that configs use.
 
-Every module is called as `module(x, train=False)` with x `[B, *shape]` and returns logits `[B, K]`. One that has a loss
-on classes of its own has a method `class_loss`, as `svm.LinearSVM` explains.
+Every module is called as `module(x, train=False)` with x `[B, *shape]` and returns logits `[B, K]`. A module may have a
+method `class_loss`, its own loss for training on classes. See `svm.LinearSVM`.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,8 +9,9 @@ from typing import Any
 
 import flax.linen as nn
 
+from cake_jax import checks
 from cake_jax.models.cnn import CNN, AdaptivePoolCNN
-from cake_jax.models.ideal import AlexNet, IdealCNN, IdealLeNet, IdealMLP
+from cake_jax.models.ideal_networks import AlexNet, IdealCNN, IdealLeNet, IdealMLP
 from cake_jax.models.lenet import LeNet5
 from cake_jax.models.linear import LogisticRegression
 from cake_jax.models.mlp import MLP
@@ -21,6 +22,7 @@ from cake_jax.models.vit import SmallViT, ViT
 from cake_jax.models.wide_resnet import WideResNet
 from cake_jax.types import CakeError, DataSpec
 
+# An architecture is one file and one line here: its module, and the fields that differ from the module's defaults.
 MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "mlp": (MLP, {}),
     "lenet5": (LeNet5, {}),
@@ -59,19 +61,18 @@ def create(name: str, spec: DataSpec, options: Mapping[str, Any] | None = None) 
 
     Args:
       name: A name in `MODELS`.
-      spec: The input domain; gives the number of classes.
-      options: Fields of the module that differ from the named model's, for example `{"width": 20}` of `mlp`.
+      spec: The input domain. It gives the number of classes.
+      options: Fields of the module to change, for example `{"width": 20}` for `mlp`.
 
     Returns:
       A Linen module.
 
     Raises:
-      CakeError: Unknown name, or an option that the architecture does not have.
+      CakeError: The name is unknown, or the architecture does not have an option.
     """
-    if name not in MODELS:
-        raise CakeError(f"model.name: '{name}' is not one of {', '.join(MODELS)}")
+    checks.one_of("model.name", name, MODELS)
     module, defaults = MODELS[name]
-    # JSON and flags make lists of tuples; a module with a list could not be hashed, nor so a teacher.
+    # JSON and flags turn tuples into lists. A module with a list in a field cannot be hashed, and teachers must be.
     options = {field: tuple(value) if isinstance(value, list) else value for field, value in (options or {}).items()}
     try:
         return module(num_classes=spec.num_classes, **{**defaults, **options})

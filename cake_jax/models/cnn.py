@@ -8,13 +8,13 @@ from cake_jax.models.layers import Conv, Dense
 
 
 class CNN(nn.Module):
-    """Four convolutions without padding (3, 4, 3 and 3 wide), 2 x 2 pools after the last three, one dense layer.
+    """Four convolutions without padding, 2 x 2 max-pools after the last three, and one dense layer.
 
-    107,658 parameters on 28 x 28 x 1 images of 10 classes; 6,954 with the features (8, 16, 16, 16) of the tiny network
-    and 723,338 with those of the big one, (64, 128, 256, 128).
+    The kernels are 3, 4, 3 and 3 pixels wide. Parameters on 28 x 28 x 1 images of 10 classes: 107,658 by default, 6,954
+    with the features of `cnn_tiny`, (8, 16, 16, 16), and 723,338 with those of `cnn_big`, (64, 128, 256, 128).
 
     Attributes:
-      num_classes: K.
+      num_classes: Number of classes K.
       features: Channels of the four convolutions.
     """
 
@@ -23,19 +23,20 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Logits `[B, K]` of images x `[B, H, W, C]`, H and W at least 28."""
+        """Logits `[B, K]` of images x `[B, H, W, C]`. H and W are at least 28."""
         for layer, (features, size) in enumerate(zip(self.features, (3, 4, 3, 3), strict=True)):
             x = nn.relu(Conv(features, size, pool=layer > 0)(x))
         return Dense(self.num_classes)(x.reshape(x.shape[0], -1))
 
 
 class AdaptivePoolCNN(nn.Module):
-    """Three convolutions without padding (3, 4 and 3 wide), the first two with 2 x 2 pools, a mean over the image.
+    """Three convolutions without padding, 2 x 2 max-pools after the first two, a mean over the image, one dense layer.
 
-    70,730 parameters on images of one channel and 10 classes, whatever their size.
+    The kernels are 3, 4 and 3 pixels wide. On images of any size with one channel and 10 classes, the network has
+    70,730 parameters.
 
     Attributes:
-      num_classes: K.
+      num_classes: Number of classes K.
       features: Channels of the three convolutions.
     """
 
@@ -44,7 +45,7 @@ class AdaptivePoolCNN(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Logits `[B, K]` of images x `[B, H, W, C]`, H and W at least 20."""
+        """Logits `[B, K]` of images x `[B, H, W, C]`. H and W are at least 20."""
         for layer, (features, size) in enumerate(zip(self.features, (3, 4, 3), strict=True)):
             x = nn.relu(Conv(features, size, pool=layer < 2)(x))
         return Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))

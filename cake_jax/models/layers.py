@@ -1,4 +1,4 @@
-"""Layers that are fast on the backend at hand, with the parameters of their `flax.linen` originals."""
+"""Layers that are fast on the current backend, and have the parameters of their `flax.linen` originals."""
 
 from typing import Any
 
@@ -11,24 +11,24 @@ from cake_jax.models.operations import convolution, max_pool, product
 
 
 class Dense(nn.Dense):
-    """`nn.Dense` whose products of bf16 numbers are summed in float32."""
+    """`nn.Dense` that sums products of bf16 numbers in float32."""
 
     dot_general: Any = lambda x, kernel, *_, **options: product(x, kernel)
 
 
 class Conv(nn.Module):
-    """A convolution of square windows, with a 2 x 2 max-pool of the result if wanted.
+    """A convolution with a square window, optionally followed by a 2 x 2 max-pool.
 
-    Names, shapes and first values of the parameters are those of `nn.Conv`, so a checkpoint fits both.
+    The parameters have the names, shapes and initial values of `nn.Conv`, so a checkpoint fits both.
 
     Attributes:
-      features: F.
-      kernel_size: Side of the window.
-      strides: Of the window, in both directions.
-      padding: Pixels of zeros on all sides.
+      features: Number of output channels F.
+      kernel_size: Side of the window in pixels.
+      strides: Stride of the window in both directions.
+      padding: Number of rows and columns of zeros on each side.
       use_bias: Whether a bias is added.
-      kernel_init: First values of the kernel.
-      pool: Whether the maximum over 2 x 2 pixels is taken, with stride 2; an odd last row or column is dropped.
+      kernel_init: Initializer of the kernel.
+      pool: Whether a 2 x 2 max-pool of stride 2 follows. It drops an odd last row or column.
     """
 
     features: int
@@ -45,15 +45,15 @@ class Conv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         x, kernel = promote_dtype(x, self.param("kernel", self.kernel_init, shape))
         if self.pool and self.strides == 1 and not self.padding:
-            # Of an odd number of rows or columns the pool drops the last: not worth computing, still less its gradient.
+            # The pool would drop an odd last row or column. Without it, the convolution and its gradient are cheaper.
             height, width = (size - (size - self.kernel_size + 1) % 2 for size in x.shape[1:3])
             x = x[:, :height, :width]
         y = convolution(x, kernel, self.strides, self.padding, split_columns=self.pool)
         if self.pool:
             y = max_pool(y, split_columns=True)
         if self.use_bias:
-            # After the pool there is less to add to. A row of it, made beforehand, leaves XLA a loop without divisions,
-            # which few channels otherwise need at every element.
+            # The pool comes first because it leaves fewer elements. With few channels, XLA would add the bias in a loop
+            # with a division for every element. Adding one long row, computed before the loop, needs none.
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
             row = lax.optimization_barrier(jnp.tile(bias, y.shape[2]))
             y = (y.reshape(*y.shape[:2], -1) + row).reshape(y.shape)

@@ -1,4 +1,4 @@
-"""LeNet-5, and half of it."""
+"""LeNet-5, and LeNet-5-half."""
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,14 +10,14 @@ from cake_jax.models.layers import Conv, Dense
 class LeNet5(nn.Module):
     """LeNet-5 with ReLU and max-pooling, in the form that data-free distillation papers use.
 
-    61,706 parameters on 28 x 28 x 1 images of 10 classes; 15,738 with the features of LeNet-5-half, (3, 8, 60, 42).
-    Images smaller than 32 x 32 are padded with zeros, the mean in normalised units, to that size.
+    Images smaller than 32 x 32 are padded to that size with zeros, the mean in normalised units. Parameters on
+    28 x 28 x 1 images of 10 classes: 61,706, and 15,738 with the features of LeNet-5-half, (3, 8, 60, 42).
 
     Attributes:
-      num_classes: K.
-      features: Channels of the three 5 x 5 convolutions, and units of the dense layer.
+      num_classes: Number of classes K.
+      features: Channels of the three 5 x 5 convolutions, and units of the first dense layer.
 
-    Source: LeCun et al. 1998; the half-width student of DAFL (arXiv 1904.01186).
+    Source: LeCun et al. 1998. LeNet-5-half is the student of DAFL (arXiv 1904.01186).
     """
 
     num_classes: int

@@ -10,7 +10,7 @@ class LogisticRegression(nn.Module):
     """One dense layer from the flattened input to the logits.
 
     Attributes:
-      num_classes: K.
+      num_classes: Number of classes K.
     """
 
     num_classes: int

@@ -1,4 +1,4 @@
-"""Multi-layer perceptron."""
+"""The multi-layer perceptron."""
 
 import flax.linen as nn
 from jax import Array
@@ -7,15 +7,15 @@ from cake_jax.models.layers import Dense
 
 
 class MLP(nn.Module):
-    """Fully connected network with ReLU: one input layer, `num_hidden` more hidden layers, and the output layer.
+    """A fully connected network with ReLU: 1 + `num_hidden` hidden layers and an output layer.
 
-    942 parameters on 2-dimensional data with 2 classes at the defaults, as the CAKE reference has it.
+    The default is the network of the CAKE reference. On 2-dimensional data with 2 classes it has 942 parameters.
 
     Attributes:
-      num_classes: K.
-      num_hidden: Hidden layers after the first.
+      num_classes: Number of classes K.
+      num_hidden: Number of hidden layers after the first.
       width: Units of each hidden layer.
-      batch_norm: Whether batch norm stands before each ReLU.
+      batch_norm: Whether batch norm precedes each ReLU.
     """
 
     num_classes: int

@@ -1,4 +1,4 @@
-"""Products and convolutions in the form, and with the gradient, that runs fast on the backend at hand."""
+"""Products and convolutions in a form, and with a gradient, that are fast on the current backend."""
 
 import functools
 from collections.abc import Sequence
@@ -9,23 +9,24 @@ import numpy as np
 from jax import Array, lax
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
-# Input times output channels up to which it costs less on a CPU to multiply by the zeros of a product of rows than to
-# let XLA convolve few channels; LeNet-5 has 6 and 96. Where the result has one or two columns, the zeros are few.
+# On a CPU, XLA is slow to convolve few channels. Up to this number of input times output channels, a product of rows is
+# faster, although it multiplies zeros. LeNet-5's first two convolutions have 6 and 96. If the result has one or two
+# columns, there are few zeros, and the limit is higher.
 _FEW_CHANNELS, _FEW_CHANNELS_OF_TWO_COLUMNS = 128, 128**2
-# Bytes that a convolution in bf16 lays side by side at once: what a core's cache holds.
+# Bytes that a bf16 convolution lays side by side at once. They fit into a core's cache.
 _COLUMN_BYTES = 2**20
 
 
 @jax.custom_vjp
 def product(a: Array, b: Array) -> Array:
-    """`a @ b`, summed in float32 and given in the type of a.
+    """The product `a @ b`, summed in float32 and returned in the type of a.
 
-    The gradient's products are summed so too. XLA's CPU units for bf16 give float32 sums; asked for bf16 ones it takes
-    the long way, through float32 operands.
+    The products in its gradient are summed in float32 too. On a CPU this is also the fast way. The CPU's bf16 units
+    return float32 sums, and for bf16 sums XLA would first convert the operands to float32.
 
     Args:
       a: `[..., K]`.
-      b: `[K, N]`, of the same type.
+      b: `[K, N]`, of the same type as a.
 
     Returns:
       `[..., N]`.
@@ -47,18 +48,19 @@ product.defvjp(lambda a, b: (product(a, b), (a, b)), _product_backward)
 
 
 def convolution(x: Array, kernel: Array, strides: int, padding: int, *, split_columns: bool = False) -> Array:
-    """`lax.conv_general_dilated` for images; on a CPU in a form, and with a gradient, that run fast there.
+    """`lax.conv_general_dilated` for images. On a CPU it has a form and a gradient that are fast there.
 
-    XLA's CPU kernels are fast for a forward convolution of many channels. They are slow for one of few, for gradients
-    with respect to the input where the padding is not the usual one, and above all for gradients with respect to the
-    kernel. So convolutions of few channels become matrix products of rows, and others take a gradient of their own.
+    XLA's CPU kernels are fast for forward convolutions of many channels. They are slow for few channels, for the
+    gradient with respect to the input if the padding is unusual, and above all for the gradient with respect to the
+    kernel. So a convolution of few channels is computed as a product of rows. Others have a custom gradient.
 
     Args:
       x: `[B, H, W, C]`.
       kernel: `[h, w, C, F]`.
-      strides: In both directions.
-      padding: Pixels of zeros on all sides.
-      split_columns: Give columns 0, 2, 4 ... first and then 1, 3, 5 ..., of an odd number all but the last.
+      strides: Stride in both directions.
+      padding: Number of rows and columns of zeros on each side.
+      split_columns: Whether the result's columns are in the order 0, 2, 4 ..., 1, 3, 5 .... If their number is odd, the
+        last column is dropped.
 
     Returns:
       `[B, H', W', F]`.
@@ -75,10 +77,17 @@ def convolution(x: Array, kernel: Array, strides: int, padding: int, *, split_co
 
 
 def max_pool(x: Array, *, split_columns: bool = False) -> Array:
-    """Maximum over 2 x 2 pixels of x `[B, H, W, C]`, with stride 2; an odd last row or column is dropped.
+    """Maximum over 2 x 2 pixels with stride 2.
 
-    A maximum of slices: on a CPU its gradient is much cheaper than that of a windowed reduction, and the larger the
-    slices the cheaper. So columns may come split as `convolution` does, with none to drop.
+    The code takes the maximum of slices. On a CPU its gradient is much cheaper than that of a windowed reduction, and
+    cheaper still for large slices, which `split_columns` allows.
+
+    Args:
+      x: `[B, H, W, C]`. An odd last row or column is dropped.
+      split_columns: Whether the columns of x are in the order that `convolution` gives with `split_columns`.
+
+    Returns:
+      `[B, H // 2, W // 2, C]`.
     """
     height, width = (size // 2 * 2 for size in x.shape[1:3])
     x = jnp.maximum(x[:, 0:height:2], x[:, 1:height:2])
@@ -88,10 +97,11 @@ def max_pool(x: Array, *, split_columns: bool = False) -> Array:
 
 
 def upsampled_convolution(x: Array, kernel: Array) -> Array:
-    """A 3 x 3 convolution that keeps the size, of images whose pixels were doubled in both directions.
+    """Doubles the pixels of images in both directions, then convolves 3 x 3 and keeps the size.
 
-    Two of three taps see the same pixel of the small image. So at each of its corners a 2 x 2 window gives all four
-    pixels of the result around the corner, with sums of taps: 16 products a pixel of the small image and not 36.
+    Both steps are done at once. Two of three taps in a row fall on the same small pixel. So the four pixels of the
+    result around a corner of a small pixel depend on a 2 x 2 window of small pixels, with summed taps. This takes 16
+    products for each small pixel instead of 36.
 
     Args:
       x: The small images, `[B, H, W, C]`.
@@ -102,7 +112,7 @@ def upsampled_convolution(x: Array, kernel: Array) -> Array:
     """
     batch, height, width, _ = x.shape
     features = kernel.shape[-1]
-    # Which taps (last axis) fall on the pixel before and after the corner, for the result's pixels before and after.
+    # taps[a, t, k] is 1 if tap k of the result's pixel a falls on small pixel t. 0 is before the corner, 1 after it.
     taps = np.array([[[1, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 1]]], kernel.dtype)
     corner = jnp.einsum("atk,bsl,klcf->tscabf", taps, taps, kernel).reshape(2, 2, -1, 4 * features)
     y = convolution(x, corner, 1, 1).reshape(batch, height + 1, width + 1, 2, 2, features)
@@ -115,10 +125,10 @@ def _even_then_odd(columns: int) -> np.ndarray:
 
 
 def _row_products(x: Array, kernel: Array, split_columns: bool) -> Array:
-    """A convolution of stride 1 without padding as products of rows of pixels with a banded (Toeplitz) matrix.
+    """A convolution of stride 1 without padding, as a product of image rows with a banded (Toeplitz) matrix.
 
-    h rows of the image, one after the other, make h W C numbers, and the row of the result W' F: few channels, yet wide
-    enough for a fast product. The price is multiplying by the zeros outside the band, W / w times as many as needed.
+    h rows of the image hold h W C numbers, and one row of the result W' F. So the product is wide enough to be fast
+    even with few channels. Zeros outside the band make it W / w times as many multiplications as needed.
     """
     height, width, channels, features = kernel.shape
     batch, rows_in, columns_in, _ = x.shape
@@ -133,7 +143,7 @@ def _row_products(x: Array, kernel: Array, split_columns: bool) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolution(x: Array, kernel: Array, strides: int, padding: int) -> Array:
-    """A convolution whose gradients are forward convolutions of stride 1, and matrix products."""
+    """A convolution whose gradients are computed by forward convolutions of stride 1 and by matrix products."""
     return _convolve(x, kernel, strides, [(padding, padding)] * 2)
 
 
@@ -153,8 +163,11 @@ _convolution.defvjp(_forward, _backward)
 
 
 def _input_gradient(cotangent: Array, kernel: Array, strides: int, padding: int, shape: tuple[int, ...]) -> Array:
-    """Pixels of one phase, those at the same place modulo the strides, see the same taps of the kernel: for each phase
-    a convolution of the cotangent with these taps, turned around; their results interleave."""
+    """The gradient with respect to an input of this `shape`, `[B, H, W, C]`.
+
+    Input pixels at the same place modulo the strides are a phase. All pixels of a phase meet the same taps of the
+    kernel. The gradient of a phase is the cotangent convolved with these taps in reverse. The phases then interleave.
+    """
     batch, height, width, channels = shape
     sizes = (-(-height // strides), -(-width // strides))
 
@@ -176,7 +189,7 @@ def _input_gradient(cotangent: Array, kernel: Array, strides: int, padding: int,
 
 
 def _kernel_gradient(cotangent: Array, x: Array, strides: int, padding: int, shape: tuple[int, ...]) -> Array:
-    """A matrix product for each tap of the kernel."""
+    """The gradient with respect to a kernel of this `shape`, by one matrix product for each tap."""
     x = _pad(x, [(padding, padding)] * 2)
     height, width = (strides * (size - 1) + 1 for size in cotangent.shape[1:3])
     taps = [
@@ -188,20 +201,20 @@ def _kernel_gradient(cotangent: Array, x: Array, strides: int, padding: int, sha
 
 
 def _convolve(x: Array, kernel: Array, strides: int, pads: Sequence[tuple[int, int]]) -> Array:
-    """XLA's own convolution, but for bf16 on a CPU, where XLA convolves in float32."""
+    """XLA's own convolution, except for bf16 on a CPU, where XLA would convolve in float32."""
     if jax.default_backend() == "cpu" and x.dtype == jnp.bfloat16:
         return _column_products(_pad(x, pads), kernel, strides)
-    # What negative padding drops is cut off first, because XLA's CPU kernel reads it.
+    # Negative padding is cut off first, because XLA's CPU kernel would read the dropped pixels.
     x = _pad(x, [(min(low, 0), min(high, 0)) for low, high in pads])
     pads = [(max(low, 0), max(high, 0)) for low, high in pads]
     return lax.conv_general_dilated(x, kernel, (strides, strides), pads, dimension_numbers=_NHWC)
 
 
 def _column_products(x: Array, kernel: Array, strides: int) -> Array:
-    """A convolution without padding as a matrix product for each row of the kernel, a few images at a time.
+    """A convolution without padding, as one matrix product for each row of the kernel, a few images at a time.
 
-    The w pixels of a kernel's row are laid side by side, w C numbers. Image rows come first, so that what a row of the
-    kernel multiplies is one piece of memory.
+    The w pixels that a kernel row covers are laid side by side as w C numbers. The axis of image rows comes first, so
+    that the factor of each kernel row is contiguous in memory.
     """
     height, width, channels, features = kernel.shape
     batch, rows_in, columns_in, _ = x.shape

@@ -1,4 +1,4 @@
-"""Residual networks with batch norm, with the stem for small images or that for ImageNet."""
+"""Residual networks with batch norm, and a stem for small images or for ImageNet."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,8 +14,8 @@ class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions and a shortcut.
 
     Attributes:
-      features: Channels F.
-      strides: Of the first convolution, and of the shortcut.
+      features: Number of channels F.
+      strides: Stride of the first convolution and of the shortcut.
     """
 
     features: int
@@ -23,18 +23,18 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, norm: Callable[[], nn.Module]) -> Array:
-        """`[B, H / strides, W / strides, F]` of x `[B, H, W, C]`."""
+        """Features `[B, H / strides, W / strides, F]` of x `[B, H, W, C]`. `norm` makes the batch norms."""
         y = nn.relu(norm()(_conv(self.features, 3, self.strides)(x)))
         y = norm()(_conv(self.features, 3)(y))
         return nn.relu(y + _shortcut(x, self.features, self.strides, norm))
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut; the last widens fourfold.
+    """1 x 1, 3 x 3 and 1 x 1 convolutions and a shortcut. The last convolution has four times as many channels.
 
     Attributes:
-      features: Channels F of the first two.
-      strides: Of the 3 x 3 convolution, and of the shortcut.
+      features: Number of channels F of the first two convolutions.
+      strides: Stride of the 3 x 3 convolution and of the shortcut.
     """
 
     features: int
@@ -42,7 +42,7 @@ class Bottleneck(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, norm: Callable[[], nn.Module]) -> Array:
-        """`[B, H / strides, W / strides, 4 F]` of x `[B, H, W, C]`."""
+        """Features `[B, H / strides, W / strides, 4 F]` of x `[B, H, W, C]`. `norm` makes the batch norms."""
         y = nn.relu(norm()(_conv(self.features, 1)(x)))
         y = nn.relu(norm()(_conv(self.features, 3, self.strides)(y)))
         y = norm()(_conv(4 * self.features, 1)(y))
@@ -50,16 +50,17 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A residual network; the first block of every stage but the first halves height and width.
+    """A residual network. The first block of every stage after the first halves height and width.
 
     Attributes:
-      num_classes: K.
-      blocks: Blocks of each stage.
+      num_classes: Number of classes K.
+      blocks: Number of blocks in each stage.
       bottleneck: Whether blocks are `Bottleneck` rather than `BasicBlock`.
-      features: Channels of each stage; of the first one also the stem's.
-      imagenet_stem: 7 x 7 convolution of stride 2 and a 3 x 3 max-pool of stride 2, rather than one 3 x 3 convolution.
+      features: Features of the blocks in each stage. The stem has as many channels as the first entry.
+      imagenet_stem: Whether the stem is a 7 x 7 convolution of stride 2 and a 3 x 3 max-pool of stride 2. Otherwise it
+        is one 3 x 3 convolution.
 
-    Source: He et al. 2015 (arXiv 1512.03385); the small-image stem as in its section 4.2.
+    Source: He et al. 2015 (arXiv 1512.03385). The stem for small images is that of its section 4.2.
     """
 
     num_classes: int
@@ -84,12 +85,12 @@ class ResNet(nn.Module):
 
 
 def _conv(features: int, size: int, strides: int = 1) -> nn.Module:
-    """A convolution without bias; padding is symmetric at stride 2 too, as PyTorch has it."""
+    """A convolution without bias. Padding is symmetric at stride 2 too, as in PyTorch."""
     return Conv(features, size, strides, padding=size // 2, use_bias=False)
 
 
 def _shortcut(x: Array, features: int, strides: int, norm: Callable[[], nn.Module]) -> Array:
-    """x itself, or a projection where the shape changes."""
+    """x itself if the shape does not change, otherwise its projection."""
     if x.shape[-1] == features and strides == 1:
         return x
     return norm()(_conv(features, 1, strides)(x))

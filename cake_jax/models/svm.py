@@ -1,4 +1,4 @@
-"""Support vector machines: one dense layer on fixed features, with a loss of their own."""
+"""Support vector machines: one dense layer on fixed features, with its own loss on classes."""
 
 import math
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from cake_jax.models.layers import Dense
 
 
 class LinearSVM(nn.Module):
-    """Scores that are linear in the flattened input, in the primal form.
+    """A linear support vector machine in the primal form: scores are linear in the flattened input.
 
-    Trained on classes, it minimises `class_loss`. A student, trained on a teacher's logits, minimises the distillation
-    loss like any other, its scores taken as logits: a linear model of the same features without margin and C.
+    Trained on classes, the module minimises `class_loss`. As a student of a teacher's logits, it minimises the
+    distillation loss with its scores as logits. It is then a linear model of the same features, without margin and C.
 
     Attributes:
-      num_classes: K.
-      penalty: C, the weight of the kernel's norm.
+      num_classes: Number of classes K.
+      penalty: C, the weight of the kernel's norm in `class_loss`.
     """
 
     num_classes: int
@@ -30,32 +30,32 @@ class LinearSVM(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
-        """Scores `[B, K]`, used as logits, of x `[B, *shape]`."""
+        """Scores `[B, K]` of x `[B, *shape]`, which serve as logits."""
         return Dense(self.num_classes, name="scores")(self.transform(x.reshape(x.shape[0], -1)))
 
     def transform(self, x: Array) -> Array:
-        """Features `[B, F]` of flat inputs x `[B, D]`: here x itself."""
+        """Features `[B, F]` of flattened inputs x `[B, D]`: here x itself."""
         return x
 
     @nn.nowrap
     def class_loss(self, params: Any, logits: Array, labels: Array, batch_size: int) -> Array:
-        """`hinge + C ||W|| / N`, whose mean over a mini-batch is the mean hinge loss plus `C ||W|| / N`.
+        """The loss `hinge + C ||W|| / N` of each example, so its mean is the mean hinge loss plus `C ||W|| / N`.
 
         Args:
-          params: The module's.
+          params: The module's parameters. W is the kernel of the dense layer.
           logits: Scores `[..., K]`.
           labels: Classes, `[...]` int.
-          batch_size: N, examples of the mini-batch, on all devices.
+          batch_size: N, the number of examples in the mini-batch, over all devices.
 
         Returns:
-          Per example, `[...]` float32.
+          In units of the scores for each example, `[...]` float32.
         """
         norm = optax.safe_norm(params["scores"]["kernel"].ravel(), 0.0)
         return losses.multiclass_hinge(logits, labels) + self.penalty * norm / batch_size
 
 
 class PolynomialSVM(LinearSVM):
-    """Scores that are linear in the powers of each input, without mixed products.
+    """A support vector machine on the powers of each input value, without products of different values.
 
     Attributes:
       degree: The highest power.
@@ -64,20 +64,20 @@ class PolynomialSVM(LinearSVM):
     degree: int = 3
 
     def transform(self, x: Array) -> Array:
-        """`[B, degree D]`: x, then its squares, and so on."""
+        """Features `[B, degree D]`: x, then its squares, and so on up to the highest power."""
         return jnp.concatenate([x**power for power in range(1, self.degree + 1)], axis=-1)
 
 
 class RBFSVM(LinearSVM):
-    """Scores that are linear in random Fourier features, whose products approximate `exp(-gamma ||x - x'||^2)`.
+    """A support vector machine on random Fourier features. Their products approximate `exp(-gamma ||x - x'||^2)`.
 
-    The random numbers are not trained. They are in the collection `fourier`, so that they are saved with the parameters
-    but weight decay leaves them alone. The default gamma suits a few inputs of unit scale; images, whose squared
-    distances grow with the number of pixels, want one as much smaller.
+    The random numbers are not trained. They are in the collection `fourier`, so they are saved with the parameters, and
+    weight decay does not change them. The default gamma suits inputs of a few values of unit scale. Squared distances
+    grow with the number of pixels, so images need a gamma that is smaller in proportion.
 
     Attributes:
-      num_features: F, random features.
-      gamma: Of the kernel, per squared unit of x.
+      num_features: Number of random features F.
+      gamma: Width parameter of the kernel, in 1 / squared units of x.
 
     Source: Rahimi, Recht 2007, *Random features for large-scale kernel machines*, algorithm 1.
     """
@@ -86,7 +86,7 @@ class RBFSVM(LinearSVM):
     gamma: float = 1.0
 
     def transform(self, x: Array) -> Array:
-        """`[B, F]`: `sqrt(2 / F) cos(x omega + phase)`."""
+        """Features `sqrt(2 / F) cos(x omega + phase)`, `[B, F]`, of flattened inputs x `[B, D]`."""
         width = self.num_features
 
         def draw(name: str, distribution: Callable[[Array, tuple[int, ...]], Array], *shape: int) -> Array:

@@ -1,4 +1,4 @@
-"""VGG with batch norm, with a small head or that of torchvision."""
+"""VGG with batch norm, and a small head or that of torchvision."""
 
 from collections.abc import Sequence
 
@@ -12,20 +12,21 @@ from cake_jax.models.operations import max_pool
 
 
 class VGG(nn.Module):
-    """Stages of 3 x 3 convolutions, each with batch norm and ReLU; then 2 x 2 max-pools, and a head.
+    """Stages of 3 x 3 convolutions with batch norm and ReLU, each followed by a 2 x 2 max-pool, and a head.
 
-    VGG-8 has 3,918,858 parameters on 32 x 32 x 3 images of 10 classes; VGG-11 9,231,114, and with `large_head` and 1000
-    classes torchvision's 132,868,840. Dropout, which torchvision has in its head, is left out.
+    On 32 x 32 x 3 images of 10 classes, VGG-8 has 3,918,858 parameters and VGG-11 9,231,114. With `large_head` and 1000
+    classes, VGG-11 has torchvision's 132,868,840. The dropout of torchvision's head is left out.
 
     Attributes:
-      num_classes: K.
-      layers: Convolutions of each stage.
+      num_classes: Number of classes K.
+      layers: Number of convolutions in each stage.
       features: Channels of each stage.
-      smallest: A stage ends in a pool while that leaves at least so many pixels in both directions.
-      large_head: Two dense layers of 4096 after an adaptive mean to 7 x 7 pixels, rather than a mean over the image.
+      smallest: Smallest side after a pool, in pixels. A stage whose pool would leave less has no pool.
+      large_head: Whether an adaptive mean to 7 x 7 pixels and two dense layers of 4096 units precede the last layer.
+        Otherwise a mean over the image does.
 
-    Source: Simonyan, Zisserman 2014 (arXiv 1409.1556), configuration A; VGG-8 as in Tian, Krishnan, Isola 2019
-    (arXiv 1910.10699), whose last stages see 4 x 4 pixels of small images.
+    Source: Simonyan, Zisserman 2014 (arXiv 1409.1556), configuration A. VGG-8 is that of Tian, Krishnan, Isola 2019
+    (arXiv 1910.10699): on small images its last stages work on 4 x 4 pixels.
     """
 
     num_classes: int
@@ -45,14 +46,24 @@ class VGG(nn.Module):
                 x = max_pool(x)
         if not self.large_head:
             return Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))
-        x = _adaptive_mean(x, 7).reshape(x.shape[0], -1)
+        x = adaptive_mean(x, 7).reshape(x.shape[0], -1)
         for _ in range(2):
             x = nn.relu(Dense(4096)(x))
         return Dense(self.num_classes)(x)
 
 
-def _adaptive_mean(x: Array, size: int) -> Array:
-    """Means over a grid of `size` x `size` windows, which overlap where it does not divide the image, as PyTorch's."""
+def adaptive_mean(x: Array, size: int) -> Array:
+    """Means over a grid of `size` x `size` windows, as PyTorch's `adaptive_avg_pool2d` computes them.
+
+    If `size` does not divide a side of the image, the windows overlap.
+
+    Args:
+      x: `[B, H, W, C]`.
+      size: Number of windows in each direction.
+
+    Returns:
+      `[B, size, size, C]`.
+    """
 
     def windows(pixels: int) -> np.ndarray:
         weights = np.zeros((size, pixels), np.float32)

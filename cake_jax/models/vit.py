@@ -1,4 +1,4 @@
-"""Vision transformers: the standard one, and the one for small images that the CAKE reference uses."""
+"""Vision transformers: the standard one, and the CAKE reference's for small images."""
 
 import flax.linen as nn
 import jax
@@ -9,27 +9,32 @@ from cake_jax.models.layers import Dense
 from cake_jax.models.operations import product
 from cake_jax.types import CakeError
 
-# Of timm's layer norms, and of the paper's; PyTorch's own is 1e-5.
+# Epsilon of the layer norms in timm and in the paper. PyTorch's default is 1e-5.
 _STANDARD_EPSILON = 1e-6
 
 
 class ViT(nn.Module):
     """The standard vision transformer: a class token, learnt positions, pre-norm blocks, one dense layer.
 
-    The form that timm's `vit_*` weights fit. The defaults are those of its `vit_tiny_patch16_224`; its small and base
-    models have the dimensions 384 and 768, and `heads` and `mlp_dim` in proportion. These three have 5,717,416,
-    22,050,664 and 86,567,656 parameters on 224 x 224 x 3 images of 1000 classes. Small images want small patches; those
-    whose sides `patch` does not divide are padded with zeros, the mean in normalised units.
+    timm's `vit_*` weights fit it. The defaults are those of timm's `vit_tiny_patch16_224`. Its small and base models
+    have `dim` 384 and 768, and `heads` and `mlp_dim` in proportion. On 224 x 224 x 3 images of 1000 classes, the three
+    models have 5,717,416, 22,050,664 and 86,567,656 parameters.
+
+    Small images need small patches. If `patch` does not divide a side of the image, the image is padded with zeros, the
+    mean in normalised units.
 
     Attributes:
-      num_classes: K.
-      patch: Side of a square patch, pixels.
+      num_classes: Number of classes K.
+      patch: Side of a square patch in pixels.
       dim: Width of a token, a multiple of `heads`.
-      depth: Transformer blocks.
-      heads: Attention heads.
+      depth: Number of transformer blocks.
+      heads: Number of attention heads.
       mlp_dim: Hidden width of the feed-forward layers.
 
-    Source: Dosovitskiy et al. 2020 (arXiv 2010.11929); the sizes of Touvron et al. 2020 (arXiv 2012.12877), table 1.
+    Raises:
+      CakeError: `dim` is not a multiple of `heads`.
+
+    Source: Dosovitskiy et al. 2020 (arXiv 2010.11929). Sizes: Touvron et al. 2020 (arXiv 2012.12877), table 1.
     """
 
     num_classes: int
@@ -41,13 +46,13 @@ class ViT(nn.Module):
 
     def __post_init__(self) -> None:
         if self.dim % self.heads:
-            raise CakeError(f"model.options.dim: {self.dim} is not a multiple of the {self.heads} heads")
+            raise CakeError(f"model.options.dim: {self.dim} is not a multiple of heads = {self.heads}")
         super().__post_init__()
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits `[B, K]` of images x `[B, H, W, C]`."""
-        tokens = Dense(self.dim)(_patches(_whole_patches(x, self.patch), self.patch))
+        tokens = Dense(self.dim)(flat_patches(_whole_patches(x, self.patch), self.patch))
         tokens = _with_class_token_and_positions(self, tokens, nn.initializers.normal(0.02))
         for _ in range(self.depth):
             tokens = TransformerBlock(self.heads, self.mlp_dim)(tokens)
@@ -55,10 +60,12 @@ class ViT(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention and two dense layers with a GELU between, each after a layer norm and added to its input.
+    """Self-attention, then two dense layers with a GELU between them.
+
+    A layer norm precedes each of these two parts, and each part's result is added to the part's input.
 
     Attributes:
-      heads: H.
+      heads: Number of attention heads.
       mlp_dim: Units of the first dense layer.
     """
 
@@ -67,29 +74,29 @@ class TransformerBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Tokens `[B, N, D]` to the same shape."""
+        """Tokens `[B, N, D]` of tokens x `[B, N, D]`."""
         dim = x.shape[-1]
         heads = Dense(3 * dim, name="qkv")(_norm(_STANDARD_EPSILON)(x))
         query, key, value = jnp.moveaxis(heads.reshape(*x.shape[:2], 3, self.heads, dim // self.heads), 2, 0)
-        found = jax.nn.dot_product_attention(query, key, value)
-        x += Dense(dim, name="out")(found.reshape(x.shape))
+        attended = jax.nn.dot_product_attention(query, key, value)
+        x += Dense(dim, name="out")(attended.reshape(x.shape))
         hidden = nn.gelu(Dense(self.mlp_dim)(_norm(_STANDARD_EPSILON)(x)), approximate=False)
         return x + Dense(dim)(hidden)
 
 
 class SmallViT(nn.Module):
-    """Shifted patch tokens and locality self-attention.
+    """A vision transformer for small images, with shifted patch tokens and locality self-attention.
 
-    110,381 parameters on 32 x 32 x 1 images of 10 classes at the defaults. Images whose sides `patch` does not divide
-    are padded with zeros, the mean in normalised units.
+    If `patch` does not divide a side of the image, the image is padded with zeros, the mean in normalised units. With
+    the defaults, on 32 x 32 x 1 images of 10 classes, the network has 110,381 parameters.
 
     Attributes:
-      num_classes: K.
-      patch: Side of a square patch, pixels.
+      num_classes: Number of classes K.
+      patch: Side of a square patch in pixels.
       dim: Width of a token.
-      depth: Transformer blocks.
-      heads: Attention heads.
-      head_dim: Width of a head.
+      depth: Number of transformer blocks.
+      heads: Number of attention heads.
+      head_dim: Width of an attention head.
       mlp_dim: Hidden width of the feed-forward layers.
 
     Source: Lee, Lee, Song 2021 (arXiv 2112.13492), sections 3.1 and 3.2.
@@ -107,7 +114,7 @@ class SmallViT(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits `[B, K]` of images x `[B, H, W, C]`."""
         x = _whole_patches(x, self.patch)
-        tokens = _norm()(_patches(_with_shifts(x, self.patch // 2), self.patch))
+        tokens = _norm()(flat_patches(with_diagonal_shifts(x, self.patch // 2), self.patch))
         tokens = _with_class_token_and_positions(self, Dense(self.dim)(tokens), nn.initializers.normal(1.0))
         for _ in range(self.depth):
             tokens += LocalityAttention(self.heads, self.head_dim)(_norm()(tokens))
@@ -119,12 +126,12 @@ class SmallViT(nn.Module):
 class LocalityAttention(nn.Module):
     """Self-attention with a learnt temperature, in which no token attends to itself.
 
-    Tokens are narrower than heads here. So the kernels are multiplied with each other first, those of query and key,
-    those of value and output, and what is left to do with the tokens is half as much.
+    Tokens are narrower than heads here. So the code first multiplies the kernels of query and key with each other, and
+    those of value and output. That halves the work for each token.
 
     Attributes:
-      heads: H.
-      head_dim: Width of a head.
+      heads: Number of attention heads.
+      head_dim: Width of an attention head.
     """
 
     heads: int
@@ -132,7 +139,7 @@ class LocalityAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Tokens `[B, N, D]` to the same shape."""
+        """Tokens `[B, N, D]` of tokens x `[B, N, D]`."""
         dim, width = x.shape[-1], self.heads * self.head_dim
         log_scale = self.param("log_scale", nn.initializers.constant(-0.5 * jnp.log(self.head_dim)), ())
         kernel, _ = _DenseParameters(dim, 3 * width, use_bias=False, name="Dense_0")()
@@ -140,16 +147,16 @@ class LocalityAttention(nn.Module):
         query, key, value = jnp.moveaxis(kernel.reshape(dim, 3, self.heads, self.head_dim), 1, 0)
         query_key = jnp.einsum("dhe,fhe->dhf", query, key).reshape(dim, -1)
         value_output = jnp.einsum("dhe,hef->hdf", value, output.reshape(self.heads, self.head_dim, dim))
-        asked = product(x, query_key).reshape(*x.shape[:2], self.heads, dim)
-        score = jnp.einsum("bqhd,bkd->bqhk", asked, x).astype(jnp.float32) * jnp.exp(log_scale)
+        queries = product(x, query_key).reshape(*x.shape[:2], self.heads, dim)
+        score = jnp.einsum("bqhd,bkd->bqhk", queries, x).astype(jnp.float32) * jnp.exp(log_scale)
         score = jnp.where(jnp.eye(x.shape[1], dtype=bool)[:, None], -jnp.inf, score)
         attention = jax.nn.softmax(score).astype(x.dtype)
-        found = jnp.einsum("bqhk,bkd->bqhd", attention, x)
-        return product(found.reshape(*x.shape[:2], -1), value_output.reshape(-1, dim)) + bias
+        attended = jnp.einsum("bqhk,bkd->bqhd", attention, x)
+        return product(attended.reshape(*x.shape[:2], -1), value_output.reshape(-1, dim)) + bias
 
 
 class _DenseParameters(nn.Module):
-    """Kernel and bias of an `nn.Dense`, to be used in another order."""
+    """The kernel and the bias of an `nn.Dense`, for use in another order. Without a bias the second result is 0."""
 
     inputs: int
     features: int
@@ -166,20 +173,23 @@ def _norm(epsilon: float = 1e-5) -> nn.LayerNorm:
 
 
 def _with_class_token_and_positions(module: nn.Module, tokens: Array, init: nn.initializers.Initializer) -> Array:
-    """Tokens `[B, N, D]` to `[B, 1 + N, D]`, with parameters of `module`."""
+    """Puts a class token before tokens `[B, N, D]` and adds positions, which gives `[B, 1 + N, D]`.
+
+    The class token and the positions are parameters of `module`.
+    """
     first = module.param("class_token", init, (1, 1, tokens.shape[-1])).astype(tokens.dtype)
     tokens = jnp.concatenate([jnp.broadcast_to(first, (tokens.shape[0], 1, tokens.shape[-1])), tokens], axis=1)
     return tokens + module.param("position", init, (1, *tokens.shape[1:])).astype(tokens.dtype)
 
 
 def _whole_patches(x: Array, patch: int) -> Array:
-    """Images with zeros around them where `patch` does not divide their sides."""
+    """Pads images x `[B, H, W, C]` with zeros until `patch` divides their sides."""
     height, width = (-size % patch for size in x.shape[1:3])
     return jnp.pad(x, ((0, 0), (height // 2, -(-height // 2)), (width // 2, -(-width // 2)), (0, 0)))
 
 
-def _with_shifts(x: Array, shift: int) -> Array:
-    """x `[B, H, W, C]` and its four diagonal shifts, zeros moving in: `[B, H, W, 5 C]`."""
+def with_diagonal_shifts(x: Array, shift: int) -> Array:
+    """x `[B, H, W, C]` and its four diagonal shifts by `shift` pixels, with zeros moving in: `[B, H, W, 5 C]`."""
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (shift, shift), (shift, shift), (0, 0)))
     corners = [(0, 0), (0, 2 * shift), (2 * shift, 0), (2 * shift, 2 * shift)]
@@ -187,8 +197,8 @@ def _with_shifts(x: Array, shift: int) -> Array:
     return jnp.concatenate([x, *shifted], axis=-1)
 
 
-def _patches(x: Array, patch: int) -> Array:
-    """x `[B, H, W, C]` to flattened patches `[B, H W / patch^2, patch^2 C]`, row by row."""
+def flat_patches(x: Array, patch: int) -> Array:
+    """Square patches of x `[B, H, W, C]`, flattened, in row order: `[B, H W / patch^2, patch^2 C]`."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // patch, patch, width // patch, patch, channels)
     return x.swapaxes(2, 3).reshape(batch, -1, patch * patch * channels)

@@ -12,13 +12,14 @@ from cake_jax.types import CakeError
 
 
 class PreActivationBlock(nn.Module):
-    """Twice batch norm, ReLU and a 3 x 3 convolution, and a shortcut: x itself, with nothing after the sum.
+    """Batch norm, ReLU and a 3 x 3 convolution, all twice, and a shortcut. Nothing follows the sum.
 
-    Where the channels change, the shortcut is a 1 x 1 convolution of what the first convolution sees.
+    The shortcut is x itself. If the number of channels changes, it is a 1 x 1 convolution of the first convolution's
+    input.
 
     Attributes:
-      features: Channels F.
-      strides: Of the first convolution, and of the shortcut; above 1 only where the channels change.
+      features: Number of channels F.
+      strides: Stride of the first convolution and of the shortcut. Above 1 only if the number of channels changes.
     """
 
     features: int
@@ -26,7 +27,7 @@ class PreActivationBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, norm: Callable[[], nn.Module]) -> Array:
-        """`[B, H / strides, W / strides, F]` of x `[B, H, W, C]`."""
+        """Features `[B, H / strides, W / strides, F]` of x `[B, H, W, C]`. `norm` makes the batch norms."""
         y = nn.relu(norm()(x))
         if x.shape[-1] != self.features:
             x = Conv(self.features, 1, self.strides, use_bias=False)(y)
@@ -35,15 +36,17 @@ class PreActivationBlock(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """WRN-`depth`-`width`: three stages of pre-activation blocks; the second and the third halve height and width.
+    """WRN-`depth`-`width`: three stages of pre-activation blocks. The second and the third halve height and width.
 
     Parameters on 32 x 32 x 3 images of 10 classes: 175,066 (16-1), 691,674 (16-2), 563,930 (40-1), 2,243,546 (40-2).
 
     Attributes:
-      num_classes: K.
-      depth: Convolutions on the longest way and the dense layer, 6 n + 4 for n blocks a stage.
-      width: Factor on the channels of the stages, 16, 32 and 64.
+      num_classes: Number of classes K.
+      depth: Number of convolutions as the paper counts them: 6 n + 4 for n blocks in each stage.
+      width: Factor of the stages' channels, which are 16, 32 and 64 at width 1.
 
+    Raises:
+      CakeError: `depth` is not 6 n + 4 for n above 0.
     Source: Zagoruyko, Komodakis 2016 (arXiv 1605.07146), table 1, without dropout.
     """
 
@@ -53,7 +56,7 @@ class WideResNet(nn.Module):
 
     def __post_init__(self) -> None:
         if self.depth % 6 != 4 or self.depth < 10:
-            raise CakeError(f"model.options.depth: {self.depth} is not 10, 16, 22 ..., 6 n + 4 for n blocks a stage")
+            raise CakeError(f"model.options.depth: {self.depth} is not 6 n + 4 for n blocks; give 10, 16, 22 ...")
         super().__post_init__()
 
     @nn.compact
@@ -68,5 +71,5 @@ class WideResNet(nn.Module):
 
 
 def _conv(features: int, strides: int = 1) -> nn.Module:
-    """A 3 x 3 convolution without bias; padding is symmetric at stride 2 too, as PyTorch has it."""
+    """A 3 x 3 convolution without bias. Padding is symmetric at stride 2 too, as in PyTorch."""
     return Conv(features, 3, strides, padding=1, use_bias=False)

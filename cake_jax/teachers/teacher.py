@@ -1,31 +1,41 @@
-"""The `Teacher` pytree, and how it is made from a Flax Linen module or from any function."""
+"""The `Teacher` pytree, and its constructors from a Flax Linen module and from a function."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cake_jax.types import CakeError, DataSpec, first_line
+from cake_jax import parallel
+from cake_jax.types import ACCESS, CakeError, DataSpec, Queryable, first_line
+
+# Number of inputs in one call of `Teacher.predict` on one device.
+_PREDICTION_BATCH = 500
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """A trained classifier as a pytree: its variables are leaves, how to apply them is static.
+    """A trained classifier as a pytree: its variables are leaves, and `apply_fn` is static.
 
-    So it passes through `jit`, `vmap`, `pmap` and `grad` as an argument, and another teacher of the same kind needs no
-    compilation. A trained student is a `Teacher` too.
+    A teacher can be an argument of a function under `jit`, `vmap`, `pmap` or `grad`. Two teachers of one architecture
+    share their compiled programs. A trained student is a `Teacher` too.
 
     Attributes:
       variables: Pytree of arrays.
-      apply_fn: `(variables, x [B, *shape]) -> logits [B, K]`, evaluation mode. It must be hashable, and equal for equal
-        architectures, or each teacher compiles anew.
+      apply_fn: Function `(variables, x [B, *shape]) -> logits [B, K]` in evaluation mode. It must be hashable. If it is
+        not equal for equal architectures, each teacher compiles its own programs.
       spec: The input domain.
+      access: The highest kind of access in `types.ACCESS`, for every white box.
+      queries: None, because queries are free.
     """
+
+    access: ClassVar[str] = ACCESS[-1]
+    queries: ClassVar[None] = None
 
     variables: Any
     apply_fn: Callable[[Any, Array], Array] = dataclasses.field(metadata={"static": True})
@@ -35,9 +45,16 @@ class Teacher:
         """Logits `[B, K]` at normalised inputs x `[B, *shape]`."""
         return self.apply_fn(self.variables, x)
 
+    def predict(self, x: Array | np.ndarray) -> np.ndarray:
+        """Logits `[N, K]` float32 on the host of normalised inputs x `[N, *shape]`, computed on all devices."""
+        index, _ = parallel.deal(len(x), min(_PREDICTION_BATCH, len(x)))
+        run = _forward_on_devices()
+        parts = [np.asarray(run(self, np.asarray(x)[index[:, i]])) for i in range(index.shape[1])]
+        return parallel.gather(np.stack(parts, axis=1), len(x)).astype(np.float32)
+
     @property
     def num_params(self) -> int:
-        """Number of trainable parameters: those in `variables["params"]`, or else all."""
+        """Number of values in `variables["params"]`, or in all variables if that collection is missing."""
         tree = self.variables
         if isinstance(tree, Mapping):
             tree = tree.get("params", tree)
@@ -46,10 +63,12 @@ class Teacher:
 
 @dataclasses.dataclass(frozen=True)
 class LinenApply:
-    """Evaluation-mode `apply` of a Linen module; equal for equal modules, which bound methods are not.
+    """The `apply_fn` of a Linen module in evaluation mode.
+
+    It is equal for equal modules. A bound method `module.apply` is not.
 
     Attributes:
-      module: A `flax.linen.Module`, or what has its `apply`, as `models.NNXModule`.
+      module: A `flax.linen.Module`, or an object with the same `apply`, such as `models.NNXModule`.
     """
 
     module: Any
@@ -61,25 +80,26 @@ class LinenApply:
 
 @dataclasses.dataclass(frozen=True)
 class FunctionApply:
-    """`apply` of a function of x alone, whose weights are closed over."""
+    """The `apply_fn` of a function of x that holds its own weights.
+
+    Attributes:
+      function: Function of x `[B, *shape]` to logits `[B, K]`.
+    """
 
     function: Callable[[Array], Array]
 
     def __call__(self, variables: Any, x: Array) -> Array:
-        """Logits `[B, K]` of x `[B, *shape]`; there are no variables."""
+        """Logits `[B, K]` of x `[B, *shape]`. `variables` is ignored."""
         return self.function(x)
 
 
 def from_linen(module: Any, variables: Any, spec: DataSpec) -> Teacher:
-    """A teacher from a Flax Linen module whose `__call__(x)` is in evaluation mode.
+    """Returns a teacher from a Flax Linen module whose `__call__(x)` is in evaluation mode.
 
     Args:
       module: The architecture.
-      variables: `{"params": ..., ...}`, as `module.init` returns them.
+      variables: Collections `{"params": ..., ...}`, as `module.init` returns them.
       spec: The input domain.
-
-    Returns:
-      The teacher.
 
     Raises:
       CakeError: The module does not fit `spec`, or its logits are not finite.
@@ -88,14 +108,11 @@ def from_linen(module: Any, variables: Any, spec: DataSpec) -> Teacher:
 
 
 def from_function(function: Callable[[Array], Array], spec: DataSpec) -> Teacher:
-    """A teacher from any function that JAX can differentiate.
+    """Returns a teacher from any function that JAX can differentiate.
 
     Args:
-      function: x `[B, *spec.shape]`, normalised, to logits `[B, K]`.
+      function: Function of normalised x `[B, *spec.shape]` to logits `[B, K]`.
       spec: The input domain.
-
-    Returns:
-      The teacher.
 
     Raises:
       CakeError: The function does not fit `spec`, or its logits are not finite.
@@ -103,25 +120,36 @@ def from_function(function: Callable[[Array], Array], spec: DataSpec) -> Teacher
     return checked(Teacher((), FunctionApply(function), spec))
 
 
-def as_teacher(teacher: "Teacher | Callable[[Array], Array]", spec: DataSpec) -> Teacher:
-    """`teacher` itself if it is one, else `from_function(teacher, spec)`."""
-    return teacher if isinstance(teacher, Teacher) else from_function(teacher, spec)
+def as_queryable(model: Queryable | Callable[[Array], Array], spec: DataSpec) -> Queryable:
+    """Returns `model` itself if it answers queries, or else a teacher from the function `model`.
+
+    Args:
+      model: A `Teacher`, a `BlackBox`, or a differentiable function of x `[B, *spec.shape]` to logits `[B, K]`.
+      spec: The input domain of a function.
+
+    Raises:
+      CakeError: The function does not fit `spec`.
+    """
+    if hasattr(model, "predict"):
+        return cast(Queryable, model)
+    return from_function(cast(Callable[[Array], Array], model), spec)
 
 
 def checked(teacher: Teacher, *, values: bool = True) -> Teacher:
-    """`teacher`, if it fits its specification.
+    """Returns `teacher` if it fits its specification.
 
     Args:
       teacher: The teacher.
-      values: Whether it is asked for the logits of two N(0, I) inputs too, which must be finite: one compilation of its
-        forward pass. It is not asked where its variables are abstract or traced.
+      values: Whether the logits of two N(0, I) inputs are computed and must be finite. This compiles one forward pass.
+        It is skipped if the variables are abstract or traced.
 
     Raises:
-      CakeError: It does not take inputs of `spec.shape`, does not return K logits for each, or not finite ones.
+      CakeError: The teacher does not take inputs of `spec.shape`, does not return K logits for each, or returns logits
+        that are not finite.
     """
     spec = teacher.spec
     try:
-        logits = jax.eval_shape(_ask, teacher, jax.ShapeDtypeStruct((2, *spec.shape), jnp.float32))
+        logits = jax.eval_shape(_apply, teacher, jax.ShapeDtypeStruct((2, *spec.shape), jnp.float32))
     except Exception as error:
         raise CakeError(
             f"teacher: does not take 2 inputs of shape {spec.shape} at once: {first_line(error)}"
@@ -137,17 +165,22 @@ def checked(teacher: Teacher, *, values: bool = True) -> Teacher:
         except Exception as error:
             raise CakeError(f"teacher: fails on 2 inputs of shape {spec.shape}: {first_line(error)}") from error
         if not finite:
-            raise CakeError("teacher: its logits of N(0, I) inputs are not finite; look for NaN among its weights")
+            raise CakeError("teacher: its logits for N(0, I) inputs are not finite; check its weights for NaN")
     return teacher
 
 
-def _ask(teacher: Teacher, x: Array) -> Array:
+def _apply(teacher: Teacher, x: Array) -> Array:
     return teacher(x)
 
 
-_forward = jax.jit(_ask)
+_forward = jax.jit(_apply)
+
+
+@functools.cache
+def _forward_on_devices() -> Callable:
+    return parallel.map_devices(_apply, in_axes=(None, 0))
 
 
 def _is_concrete(leaf: Any) -> bool:
-    """Whether it has a value now; under `jit` not even a new array has."""
+    """Whether the leaf has a value. Under `jit` even a new array has none."""
     return not isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct)

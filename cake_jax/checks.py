@@ -1,0 +1,47 @@
+"""Checks of single values. Each raises a `CakeError` that names the field at fault."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from cake_jax.types import CakeError
+
+
+def one_of(field: str, value: Any, names: Iterable[str]) -> None:
+    """Refuses a value that is not among `names`.
+
+    Raises:
+      CakeError: With the field, the value and all names.
+    """
+    names = tuple(names)
+    if value not in names:
+        raise CakeError(f"{field}: '{value}' is not one of {', '.join(names)}")
+
+
+def above_zero(field: str, value: float) -> None:
+    """Refuses 0, negative numbers and NaN.
+
+    Raises:
+      CakeError: With the field and the value.
+    """
+    if not value > 0:
+        raise CakeError(f"{field}: {value} must be above 0")
+
+
+def not_negative(field: str, value: float) -> None:
+    """Refuses negative numbers and NaN.
+
+    Raises:
+      CakeError: With the field and the value.
+    """
+    if not value >= 0:
+        raise CakeError(f"{field}: {value} is below 0")
+
+
+def fraction(field: str, value: float, *, with_one: bool = False) -> None:
+    """Refuses NaN and numbers outside [0, 1). With `with_one`, 1 is allowed.
+
+    Raises:
+      CakeError: With the field and the value.
+    """
+    if not (0 <= value < 1 or (with_one and value == 1)):
+        raise CakeError(f"{field}: {value} is not in [0, 1{']' if with_one else ')'}")

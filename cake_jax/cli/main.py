@@ -1,0 +1,113 @@
+"""The command line: `python scripts/run.py` and, where the package is installed, `cake-jax`."""
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+from absl import flags, logging
+from ml_collections import config_flags
+
+from cake_jax import config as config_lib, parallel
+from cake_jax.cli import launcher
+from cake_jax.files import cache_folder
+from cake_jax.run import dry_run, experiment
+from cake_jax.types import CakeError, first_line
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file, with a variant after a colon.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<config name>[-<variant>].")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run that another config has left in the folder.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what the run would do and cost, and do nothing.")
+_PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with all its fields, and do nothing.")
+_CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
+_PROCESSES = flags.DEFINE_integer(
+    "processes", 0, "Processes to start on this machine, which share its CPU cores.", lower_bound=0
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "Join several processes: host:port of process 0, or 'auto' on a cluster that JAX knows."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many there are.", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator: which one this is, from 0.", lower_bound=0)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; ends the process with one clear line and code 1 or 2 where something is wrong.
+
+    Args:
+      argv: Arguments with the program's name first; by default those of the process.
+    """
+    sys.exit(_run(list(argv or sys.argv)))
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        unknown = flags.FLAGS(argv)[1:]
+        if unknown:
+            raise CakeError(f"'{unknown[0]}' is no flag; see --help")
+        if _CONFIG.value is None:
+            raise CakeError("name a config: --config=configs/digits.py; see --help")
+        config_lib.check_fields(_CONFIG.value)
+    except Exception as error:  # absl and config files raise anything here; none of it is worth a traceback
+        return _fail(_unknown_field(argv, error) or error, 2)
+    if _PROCESSES.value:
+        return launcher.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
+    logging.set_verbosity(logging.ERROR)
+    jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(os.sched_getaffinity(0)))
+    _keep_compiled_programs()
+    try:
+        if _PRINT_CONFIG.value:
+            print(_CONFIG.value.to_json_best_effort(indent=1))
+        elif _DRY_RUN.value:
+            print(dry_run.describe(config_lib.resolve(_CONFIG.value)))
+        else:
+            if _COORDINATOR.value:
+                parallel.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+            name, variant = _names()
+            workdir = _WORKDIR.value or Path("runs", "-".join(filter(None, (name, variant))))
+            settings = config_lib.resolve(_CONFIG.value, None if _OVERWRITE.value else workdir)
+            experiment.run(settings, workdir, config_name=name, variant=variant, overwrite=_OVERWRITE.value)
+    except (CakeError, OSError) as error:
+        return _fail(error, 1)
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        # Where a process is lost the others fail in whatever they wait for it in, and would wait again at their end.
+        print(f"stopped: another process of this run was lost, it seems ({first_line(error)})", file=sys.stderr)
+        os._exit(1)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _keep_compiled_programs() -> None:
+    """Lets a second run of a config start without compiling; a cache that the user has set up stays theirs."""
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        # A program is made for the machine that compiled it, and a home folder may be shared by several.
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder("compiled") / platform.node()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _names() -> tuple[str, str]:
+    """Name of the config file and of its variant."""
+    path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
+    return Path(path).stem, variant
+
+
+def _unknown_field(argv: list[str], error: Exception) -> CakeError | None:
+    """Names the override that speaks of no field; config_flags tells only the part of its name that it missed."""
+    message = str(error).replace("\\", "")
+    names = [arg.lstrip("-").partition("=")[0] for arg in argv]
+    for name in names:
+        if name.startswith("config.") and any(f"'{part}'" in message for part in name.split(".")[1:]):
+            return CakeError(f"{name}: no such field; --print_config lists them")
+    return None
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
+    return code

@@ -1,0 +1,44 @@
+"""Figures of a student on real inputs. An evaluator is one file and one line of `EVALUATORS`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from cake_jax.evaluation.accuracy import accuracy
+from cake_jax.evaluation.evaluator import Answers, Evaluator
+from cake_jax.evaluation.fidelity import fidelity
+from cake_jax.evaluation.grid import grid, grid_agreement
+from cake_jax.teachers import as_queryable
+from cake_jax.types import Array, Queryable
+
+EVALUATORS: dict[str, Evaluator] = {"accuracy": accuracy, "fidelity": fidelity}
+
+
+def evaluate(
+    student: Queryable,
+    teacher: Queryable | Callable[[jax.Array], jax.Array] | None,
+    x: Array,
+    y: np.ndarray | None,
+) -> dict[str, Any]:
+    """Judges a student with all of `EVALUATORS`.
+
+    Args:
+      student: The model to judge.
+      teacher: The model that it mimics, or None. Queries of a black box count.
+      x: Inputs, `[N, *shape]`, normalised.
+      y: Classes, `[N]` int. None if they are unknown.
+
+    Returns:
+      The figures of all evaluators: `accuracy`, `per_class_accuracy` and `teacher_accuracy` (see `accuracy`), `agreement`
+      and `kl` (see `fidelity`), and those of evaluators that were added.
+    """
+    teacher = None if teacher is None else as_queryable(teacher, student.spec)
+    answers = Answers(
+        x, y, student.spec.num_classes, student.predict(x), None if teacher is None else teacher.predict(x)
+    )
+    return {name: value for evaluator in EVALUATORS.values() for name, value in evaluator(answers).items()}
+
+
+__all__ = ["EVALUATORS", "Answers", "Evaluator", "evaluate", "grid", "grid_agreement"]

@@ -1,0 +1,30 @@
+"""The signature of an evaluator."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cake_jax.types import Array
+
+
+class Answers(NamedTuple):
+    """What an evaluator sees: N inputs, and the answers of student and teacher to them.
+
+    Attributes:
+      x: Inputs, `[N, *shape]`, normalised.
+      classes: Classes, `[N]` int. None if they are unknown.
+      num_classes: K.
+      student: The student's logits, `[N, K]` float32.
+      teacher: The teacher's logits, `[N, K]` float32. None without a teacher.
+    """
+
+    x: Array
+    classes: np.ndarray | None
+    num_classes: int
+    student: np.ndarray
+    teacher: np.ndarray | None
+
+
+# Returns figures by name: JSON-ready values, None for a figure that cannot be computed.
+Evaluator = Callable[[Answers], dict[str, Any]]

@@ -1,0 +1,77 @@
+"""Synthesis with any method, in memory: `cake_jax.synthesize`."""
+
+from collections.abc import Callable, Iterator
+
+import flax.linen as nn
+from jax import Array
+
+from cake_jax import keys, methods, models
+from cake_jax.methods.method import Round, with_method_defaults
+from cake_jax.methods.rounds import GuideStudent, make_rounds
+from cake_jax.synthesis import SynthesisSettings
+from cake_jax.teachers import as_queryable
+from cake_jax.types import CakeError, DataSpec, Examples, Queryable, SampleBatch, concatenate
+
+
+def synthesize(
+    key: Array,
+    teacher: Queryable | Callable[[Array], Array],
+    spec: DataSpec,
+    settings: SynthesisSettings = SynthesisSettings(),
+    *,
+    method: str = "cake",
+    guide: nn.Module | None = None,
+    data: Examples | None = None,
+) -> SampleBatch:
+    """Makes a labelled synthetic data set from a teacher alone.
+
+    Args:
+      key: A `jax.random.key`.
+      teacher: A `Teacher`, a `BlackBox`, or a differentiable function of normalised x `[B, *spec.shape]` to logits
+        `[B, K]`.
+      spec: The input domain.
+      settings: How the samples are made: the method's own settings, such as `IdealSettings`, or `SynthesisSettings`. Of
+        the latter, fields that differ from their default are kept, and all others get the method's default.
+      method: A name in `methods.METHODS`.
+      guide: Architecture of the guide student, for methods that have one. By default the MLP of `cake_jax.models`.
+      data: Real training data, x `[N, *spec.shape]` and classes `[N]`, for the method `real`.
+
+    Returns:
+      `num_batches * batch_size` samples in host memory. `stream` gives them one mini-batch at a time.
+
+    Raises:
+      CakeError: Settings or teacher do not fit `spec`, the method needs more access than the teacher gives, or a loss
+        became NaN.
+    """
+    rounds = stream(key, teacher, spec, settings, method=method, guide=guide, data=data)
+    return concatenate([result.samples for result in rounds])
+
+
+def stream(
+    key: Array,
+    teacher: Queryable | Callable[[Array], Array],
+    spec: DataSpec,
+    settings: SynthesisSettings = SynthesisSettings(),
+    *,
+    method: str = "cake",
+    guide: nn.Module | None = None,
+    data: Examples | None = None,
+) -> Iterator[Round]:
+    """The rounds of `synthesize`, one at a time. Without a guide student, memory does not grow with their number.
+
+    Arguments and errors are those of `synthesize`.
+    """
+    teacher, chosen = as_queryable(teacher, spec), methods.get(method)
+    if (teacher.spec.shape, teacher.spec.num_classes) != (spec.shape, spec.num_classes):
+        raise CakeError(f"spec: the teacher has inputs of shape {teacher.spec.shape}; pass teacher.spec")
+    methods.check_access(method, teacher.access)
+    if chosen.reads_data and data is None:
+        raise CakeError(f"data: the method '{method}' needs real training data; pass x and classes")
+    prepared = chosen.prepare(with_method_defaults(chosen.settings, settings), spec)
+    state = chosen.init(keys.method_state(key), spec, prepared, data)
+    student = None
+    if chosen.guide:
+        module = guide or models.create("mlp", spec)
+        student = GuideStudent(key, module, spec, chosen.guide(prepared), prepared.num_batches, prepared.batch_size)
+    for result in make_rounds(key, chosen, prepared, teacher, state, range(prepared.num_batches), student):
+        yield result.round

@@ -1,0 +1,33 @@
+"""CAKE for black boxes: with scores the gradient is estimated, with labels alone pairs are bisected."""
+
+from jax import Array
+
+from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.methods.zeroth_order import boundary_pairs, gradient_search
+from cake_jax.methods.zeroth_order.settings import ZerothOrderSettings, prepare
+from cake_jax.teachers import Teacher
+from cake_jax.types import CakeError, Queryable
+
+
+def make_round(
+    key: Array, state: tuple, teacher: Queryable, student: Teacher | None, settings: ZerothOrderSettings, batch: int
+) -> Round:
+    """Makes mini-batch number `batch`. It depends on no other mini-batch.
+
+    Raises:
+      CakeError: The gradient search is asked for, and the teacher gives labels alone.
+    """
+    labels_alone = teacher.access == "labels"
+    result: boundary_pairs.BoundaryBatch | gradient_search.ZerothOrderBatch
+    if settings.search == "boundary" or (settings.search == "auto" and labels_alone):
+        result = boundary_pairs.minibatch(key, teacher, settings, batch)
+    elif labels_alone:
+        raise CakeError("methods.zeroth_order.search: the teacher answers labels alone, which need 'boundary'")
+    else:
+        result = gradient_search.minibatch(key, teacher, settings, batch)
+    return Round(state, result.samples, result.info, Queries(forward=result.queries))
+
+
+ZEROTH_ORDER = Method(ZerothOrderSettings, make_round, prepare, access="labels")
+
+__all__ = ["ZEROTH_ORDER", "ZerothOrderSettings", "make_round", "prepare"]

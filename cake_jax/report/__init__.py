@@ -1,0 +1,9 @@
+"""What a person looks at: figures, the HTML report, tables, and comparisons of runs."""
+
+from cake_jax.report.figures import FIGURES
+from cake_jax.report.figures.boundaries import decision_boundaries
+from cake_jax.report.page import write
+from cake_jax.report.record import Record
+from cake_jax.report.tables import summary
+
+__all__ = ["FIGURES", "Record", "decision_boundaries", "summary", "write"]

@@ -1,0 +1,5 @@
+"""The style that all figures share."""
+
+import matplotlib
+
+COLORS = matplotlib.colormaps["tab10"]

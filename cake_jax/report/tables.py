@@ -1,0 +1,109 @@
+"""The figures of a run, read from its results in one place, and shown as a summary or in a Markdown table."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class RunFigures(NamedTuple):
+    """The figures of a run. A figure that was not measured is None.
+
+    Attributes:
+      method: Name of the method.
+      seed: Seed of the run.
+      variant: Variant of the config, or empty.
+      teacher_accuracy: The teacher's accuracy on the test set, 0 to 1.
+      teacher_params: Number of the teacher's parameters.
+      student_accuracy: The student's accuracy on the test set, 0 to 1.
+      student_params: Number of the student's parameters.
+      agreement: Agreement of student and teacher on the test set, 0 to 1.
+      grid_agreement: Agreement on the grid of `evaluation.grid`, 0 to 1.
+      kl: Mean KL(teacher || student) on the test set, in nats.
+      samples: Number of samples.
+      num_steps: Steps of a sample.
+      forward_queries: Forward queries of the synthesis.
+      gradient_queries: Gradient queries of the synthesis.
+      teacher_queries: Both kinds of queries together.
+      seconds: Seconds of each stage, and their `total`.
+      logit_gaps: `start` and `end`, as `comparison.logit_gaps` returns them. None if the results lack them.
+    """
+
+    method: str
+    seed: int
+    variant: str
+    teacher_accuracy: float | None
+    teacher_params: int | None
+    student_accuracy: float | None
+    student_params: int | None
+    agreement: float | None
+    grid_agreement: float | None
+    kl: float | None
+    samples: int
+    num_steps: int
+    forward_queries: int
+    gradient_queries: int
+    teacher_queries: int
+    seconds: dict[str, float]
+    logit_gaps: dict[str, float] | None
+
+
+def run_figures(results: dict[str, Any]) -> RunFigures:
+    """The figures in the content of a run's `results.json`."""
+    teacher, student, samples = results["teacher"], results["student"], results["samples"]
+    queries = results["queries"]["synthesis"]
+    return RunFigures(
+        method=results["method"],
+        seed=results["seed"],
+        variant=results["variant"],
+        teacher_accuracy=teacher["test_accuracy"],
+        teacher_params=teacher["num_params"],
+        student_accuracy=student["test_accuracy"],
+        student_params=student["num_params"],
+        agreement=student["test_agreement"],
+        grid_agreement=student["grid_agreement"],
+        kl=student["test_kl"],
+        samples=samples["count"],
+        num_steps=samples["num_steps"],
+        forward_queries=queries["forward"],
+        gradient_queries=queries["gradient"],
+        teacher_queries=samples["teacher_queries"],
+        seconds=results["seconds"],
+        logit_gaps=results.get("logit_gaps"),
+    )
+
+
+def summary_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """The summary of a run: names of figures, and their values as text. A dash stands for None.
+
+    Args:
+      results: The content of `results.json`.
+    """
+    run = run_figures(results)
+    return [
+        ("method, seed", f"{run.method}, {run.seed}"),
+        ("teacher test accuracy", _accuracy(run.teacher_accuracy, run.teacher_params)),
+        ("student test accuracy", _accuracy(run.student_accuracy, run.student_params)),
+        ("student agrees with teacher", _text(run.agreement, "{:.2%}")),
+        ("KL(teacher || student)", _text(run.kl, "{:.4f} nats")),
+        ("synthetic samples", f"{run.samples:,} of {run.num_steps} steps"),
+        ("teacher queries", f"{run.teacher_queries:,}"),
+        ("seconds", ", ".join(f"{stage} {value:.1f}" for stage, value in run.seconds.items())),
+    ]
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The rows of `summary_rows` as lines of text."""
+    return "\n".join(f"{name:<28} {value}" for name, value in summary_rows(results))
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown. Every row has as many cells as `header`."""
+    lines = [" | ".join(cells) for cells in (header, *rows)]
+    return "\n".join([f"| {lines[0]} |", "|" + "---|" * len(header), *(f"| {line} |" for line in lines[1:])])
+
+
+def _accuracy(share: float | None, num_params: int | None) -> str:
+    return f"{_text(share, '{:.2%}')}  ({_text(num_params, '{:,}')} parameters)"
+
+
+def _text(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)

@@ -1,0 +1,61 @@
+"""The black box of a run."""
+
+import contextlib
+import importlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cake_jax.black_box import BlackBox, Endpoint
+from cake_jax.run.settings import BlackBoxSettings, RunSettings
+from cake_jax.teachers import Teacher
+from cake_jax.types import CakeError, first_line
+
+
+@contextlib.contextmanager
+def opened(settings: RunSettings, teacher: Teacher | None, workdir: Path) -> Iterator[BlackBox | None]:
+    """Opens the black box, and closes it in the end.
+
+    Args:
+      settings: The run's settings.
+      teacher: The run's own teacher, which answers if there is neither an endpoint nor a function.
+      workdir: The run's folder, which holds the ledger.
+
+    Yields:
+      The black box. None if the run queries none.
+
+    Raises:
+      CakeError: The endpoint, the function or the ledger cannot be used, or several processes run.
+    """
+    black_box = settings.black_box
+    if black_box is None or not settings.needs_black_box:
+        yield None
+        return
+    if jax.process_count() > 1:
+        raise CakeError("black_box: its ledger belongs to one process; run it in one")
+    ledger = black_box.ledger or workdir / "ledger.sqlite"
+    with contextlib.closing(BlackBox(_source(black_box, teacher), settings.spec, black_box.queries, ledger)) as box:
+        yield box
+
+
+def _source(black_box: BlackBoxSettings, teacher: Teacher | None) -> Any:
+    if black_box.url:
+        headers = {}
+        if black_box.authorization:
+            if black_box.authorization not in os.environ:
+                raise CakeError(f"black_box.authorization: there is no environment variable {black_box.authorization}")
+            headers = {"Authorization": os.environ[black_box.authorization]}
+        return Endpoint(black_box.url, body=black_box.body, headers=headers, timeout=black_box.timeout)
+    return _function(black_box.function) if black_box.function else teacher
+
+
+def _function(name: str) -> Callable[..., Any]:
+    """The function `module:name`."""
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise CakeError(f"black_box.function: no function '{name}': {first_line(error)}") from error

@@ -1,0 +1,169 @@
+"""A run's folder: the names in it, its config, and how a finished or unfinished run is found and loaded."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cake_jax.files import write_atomically
+from cake_jax.stores import checkpoint
+from cake_jax.stores.samples import SampleStore
+from cake_jax.teachers import Teacher
+from cake_jax.types import CakeError, DataSpec
+
+CONFIG, RESULTS, METRICS, REPORT = "config.json", "results.json", "metrics.jsonl", "report.html"
+TEACHER, SAMPLES, STUDENT, ROUNDS = "teacher", "samples", "student", "rounds"
+
+# Fields that change how a run is carried out, but not its results.
+_FREE = (
+    *(f"black_box.{name}" for name in ("budget", "url", "authorization", "timeout", "max_rows", "tries")),
+    *(f"black_box.{name}" for name in ("rows_per_second", "requests_per_second")),
+)
+_FREE_SECTIONS = ("log.",)
+# Fields that earlier versions lacked, with the value that keeps the earlier behaviour.
+_ADDED_FIELDS = {"synthesis.targets": "distinct"}
+
+
+class Run(NamedTuple):
+    """A run, loaded from its folder.
+
+    Attributes:
+      teacher: The teacher, or None.
+      student: The student, or None.
+      samples: The sample store. It is empty if no samples were made.
+      results: The content of `results.json`, or None if the run is unfinished.
+    """
+
+    teacher: Teacher | None
+    student: Teacher | None
+    samples: SampleStore
+    results: dict[str, Any] | None
+
+
+def load_run(folder: str | Path) -> Run:
+    """Loads a run, finished or not.
+
+    Args:
+      folder: The run's folder.
+
+    Raises:
+      CakeError: The folder holds no run, or a model in it is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).exists():
+        raise CakeError(f"{folder}: no run here ({CONFIG} is missing)")
+    teacher, student = (
+        checkpoint.load_model(folder / name) if checkpoint.has_model(folder / name) else None
+        for name in (TEACHER, STUDENT)
+    )
+    return Run(teacher, student, SampleStore(folder / SAMPLES), saved_results(folder))
+
+
+def load_model(folder: str | Path) -> Teacher:
+    """Loads one model: the folder `teacher` or `student` of a run.
+
+    Raises:
+      CakeError: The folder holds no model, or the model is damaged.
+    """
+    return checkpoint.load_model(Path(folder))
+
+
+def load(folder: str | Path) -> Run | Teacher:
+    """`load_model` if the folder holds a model, else `load_run`."""
+    if checkpoint.has_model(Path(folder)):
+        return load_model(folder)
+    if not (Path(folder) / CONFIG).exists():
+        raise CakeError(f"{folder}: neither a run nor a model")
+    return load_run(folder)
+
+
+def saved_results(folder: Path) -> dict[str, Any] | None:
+    """The content of `results.json`. None if the run is unfinished."""
+    return json.loads((folder / RESULTS).read_text()) if (folder / RESULTS).exists() else None
+
+
+def teacher_folder(run: str) -> Path:
+    """The folder of an earlier run's teacher: `run` itself if it holds a model, else its `teacher`."""
+    folder = Path(run)
+    return folder if checkpoint.has_model(folder) else folder / TEACHER
+
+
+def saved_spec(workdir: Path | None, from_run: str) -> DataSpec | None:
+    """The specification of a teacher that exists already.
+
+    Args:
+      workdir: The run's folder. None if its content will be deleted.
+      from_run: Folder of an earlier run with a teacher, or empty.
+
+    Returns:
+      The specification saved with the teacher. None if there is no teacher yet.
+    """
+    if workdir is not None and checkpoint.has_model(workdir / TEACHER):
+        folder = workdir / TEACHER
+    elif from_run:
+        folder = teacher_folder(from_run)
+    else:
+        return None
+    return DataSpec.from_dict(checkpoint.model_info(folder)["spec"])
+
+
+def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
+    """Makes the folder this config's own.
+
+    Args:
+      workdir: The run's folder.
+      document: The config, JSON-ready.
+      overwrite: Whether the run of another config is deleted.
+
+    Raises:
+      CakeError: The folder holds another run, or something that is no run.
+    """
+    path, wanted = workdir / CONFIG, json.loads(json.dumps(document))
+    if overwrite and path.exists():
+        shutil.rmtree(workdir)
+    if path.exists():
+        try:
+            field = first_difference(json.loads(path.read_text()), wanted)
+        except ValueError as error:
+            raise CakeError(f"{path}: damaged; use another --workdir, or --overwrite") from error
+        if field:
+            raise CakeError(
+                f"{workdir}: holds a run with another config, which differs in {field}; "
+                "use another --workdir, or --overwrite"
+            )
+    elif workdir.exists() and any(other.name != f"{CONFIG}.tmp" for other in workdir.iterdir()):
+        raise CakeError(f"{workdir}: is not empty and holds no run; use another --workdir")
+    content = json.dumps(wanted, indent=1).encode()
+    if not path.exists() or path.read_bytes() != content:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+
+
+def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
+    """The first field in which two configs ask for different results.
+
+    Args:
+      old: A config as nested dicts, perhaps of an earlier version with fewer fields.
+      new: Another config, with all fields.
+
+    Returns:
+      The field's name. None if both configs ask for the same results. Settings of methods that neither config uses do
+      not count. A field that `old` lacks because it is newer has the value that keeps the earlier behaviour.
+    """
+    before, after = {**_ADDED_FIELDS, **dict(flat(old))}, dict(flat(new))
+    unused = {*old.get("methods", {}), *new["methods"]} - {old.get("method"), new["method"]}
+    idle = tuple(f"methods.{name}." for name in unused)
+    names = sorted(
+        name for name in before | after if name not in _FREE and not name.startswith((*idle, *_FREE_SECTIONS))
+    )
+    return next((name for name in names if before.get(name) != after.get(name)), None)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested dicts with their dotted names."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

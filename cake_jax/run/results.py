@@ -1,0 +1,88 @@
+"""The figures of a run: the content of `results.json`."""
+
+import importlib.metadata
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cake_jax.evaluation import grid_agreement
+from cake_jax.run.settings import RunSettings
+from cake_jax.stores.metrics import MetricsLog
+from cake_jax.stores.samples import SampleStore
+from cake_jax.teachers import Teacher
+
+# Names in `results.json` of figures of the student, and their names in `evaluation.evaluate`.
+_STUDENT_FIGURES = {"test_accuracy": "accuracy", "test_agreement": "agreement", "test_kl": "kl"}
+_PER_CLASS = {"test_accuracy_per_class": "per_class_accuracy"}
+
+
+def collect(
+    settings: RunSettings,
+    teacher: Teacher | None,
+    student: Teacher | None,
+    store: SampleStore,
+    figures: dict[str, Any],
+    log: MetricsLog,
+) -> dict[str, Any]:
+    """The content of `results.json` without the config's name. A figure that was not measured is None.
+
+    Args:
+      settings: The run's settings.
+      teacher: The run's own teacher, or None.
+      student: The student, or None.
+      store: The samples. May be empty.
+      figures: Results of `evaluate` on real data: `teacher`, `student`, and `rounds`, a list.
+      log: The metrics, which hold the seconds.
+    """
+    of_teacher, of_student = figures.get("teacher", {}), dict(figures.get("student", {}))
+    queries = store.totals()
+    seconds = {stage: log.seconds(stage) for stage in ("teacher", "synthesis", "student")}
+    steps = [entry["num_steps"] for entry in store.entries.values()]
+
+    def named(names: dict[str, str]) -> dict[str, Any]:
+        return {name: of_student.pop(figure, None) for name, figure in names.items()}
+
+    of_student.pop("teacher_accuracy", None)
+    return {
+        "method": settings.method,
+        "seed": settings.seed,
+        "teacher": {
+            "test_accuracy": of_teacher.get("accuracy"),
+            "num_params": teacher.num_params if teacher else None,
+        },
+        "student": {
+            **named(_STUDENT_FIGURES),
+            "grid_agreement": grid_agreement(student, teacher),
+            **named(_PER_CLASS),
+            # Figures of evaluators that were added.
+            **{f"test_{name}": value for name, value in of_student.items()},
+            "num_params": student.num_params if student else None,
+        },
+        "samples": {
+            "count": store.count,
+            "num_steps": max(steps, default=settings.samples.synthesis.num_steps),
+            "teacher_queries": sum(queries.values()),
+        },
+        "rounds": [
+            {"round": one["round"], "test_accuracy": one["accuracy"], "test_agreement": one["agreement"]}
+            for one in figures.get("rounds", [])
+        ],
+        "queries": {"synthesis": queries, "student": {"forward": 0, "gradient": 0}},
+        "seconds": {**seconds, "total": sum(seconds.values())},
+        "environment": {
+            "jax": jax.__version__,
+            "devices": [device.device_kind for device in jax.local_devices()],
+            "commit": _commit(),
+        },
+    }
+
+
+def _commit() -> str:
+    """The commit of the source tree. The version of the package if it is installed without a source tree."""
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return f"cake_jax {importlib.metadata.version('cake_jax')}"

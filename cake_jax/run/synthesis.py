@@ -1,0 +1,141 @@
+"""The synthesis of a run: the rounds that its sample store lacks, with the state that a resumed run needs.
+
+Rounds that do not depend on each other are made in any order, and by several processes. Otherwise the state is saved
+between rounds, so that a stop costs one round.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from cake_jax import keys, methods, parallel
+from cake_jax.methods.rounds import GuideStudent, RoundResult, make_rounds
+from cake_jax.run.settings import RunSettings
+from cake_jax.run.training import SAVE_SECONDS, no_progress_bar, shown
+from cake_jax.stores import checkpoint
+from cake_jax.stores.metrics import MetricsLog
+from cake_jax.stores.samples import SampleStore
+from cake_jax.teachers import Teacher
+from cake_jax.types import CakeError, Examples, Queryable
+
+# Highest number of guide students that are kept, evenly over the rounds, to be evaluated at the end of the run.
+_KEPT_STUDENTS = 20
+
+
+def make_samples(
+    key: jax.Array,
+    settings: RunSettings,
+    teacher: Queryable,
+    store: SampleStore,
+    folder: Path,
+    log: MetricsLog,
+    data: Examples | None = None,
+) -> None:
+    """Makes the samples that `store` lacks.
+
+    Args:
+      key: The key of the whole synthesis.
+      settings: The run's settings.
+      teacher: The teacher.
+      store: Gets the samples.
+      folder: Gets the state between rounds, and guide students.
+      log: Gets a line for each round.
+      data: Real training data, for a method that reads them.
+
+    Raises:
+      CakeError: A sequential method runs in several processes, or the method fails.
+    """
+    method, synthesis = methods.get(settings.method), settings.samples.synthesis
+    state = method.init(keys.method_state(key), settings.spec, synthesis, data)
+    guide = None
+    if method.guide:
+        module = settings.student.model.create(settings.spec)
+        guide_settings = method.guide(synthesis)
+        guide = GuideStudent(key, module, settings.spec, guide_settings, synthesis.num_batches, synthesis.batch_size)
+    if method.sequential:
+        state, batches = _resume(state, guide, synthesis.num_batches, store, folder)
+    else:
+        batches = [batch for batch in range(synthesis.num_batches) if batch not in store.entries]
+    if parallel.is_first():
+        log.keep("synthesis", lambda batch: batch in store.entries)
+    parallel.wait_for_all("synthesis begins")
+    bar = tqdm(
+        total=synthesis.num_samples,
+        initial=store.count,
+        desc="synthesis",
+        unit=" samples",
+        disable=no_progress_bar(),
+    )
+
+    def write(made: RoundResult, seconds: float) -> None:
+        figures = {**made.figures, "seconds": seconds}
+        log.write("synthesis", made.batch, **figures)
+        samples, queries = made.round.samples, made.round.queries
+        store.append(made.batch, samples, num_steps=synthesis.num_steps, queries=queries._asdict())
+        bar.update(samples.num_samples)
+        bar.set_postfix(shown(figures))
+
+    # A mini-batch is written while the next one is made. Never more than one waits.
+    saved, is_metered = time.perf_counter(), teacher.queries is not None
+    rounds = make_rounds(key, method, synthesis, teacher, state, parallel.own_share(batches), guide)
+    with bar, ThreadPoolExecutor(1) as writer:
+        written = writer.submit(lambda: None)
+        for made, seconds in _timed(rounds):
+            written.result()
+            written = writer.submit(write, made, seconds)
+            if guide and (made.batch + 1) % -(-synthesis.num_batches // _KEPT_STUDENTS) == 0:
+                model = settings.student.model
+                checkpoint.save_model(folder / f"{made.batch + 1:06d}", guide.model, model.name, dict(model.options))
+            if method.sequential and (is_metered or time.perf_counter() - saved > SAVE_SECONDS):
+                written.result()
+                checkpoint.save_state(folder, made.batch + 1, _saved(made.batch + 1, made.round.state, guide))
+                saved = time.perf_counter()
+        written.result()
+    parallel.wait_for_all("synthesis ends")
+    if parallel.is_first():
+        checkpoint.drop_states(folder)
+
+
+def kept_students(folder: Path) -> dict[int, Teacher]:
+    """The guide students that were kept, by the number of rounds done."""
+    return {
+        int(path.name): checkpoint.load_model(path)
+        for path in sorted(folder.glob("[0-9]*"))
+        if checkpoint.has_model(path)
+    }
+
+
+def _resume(
+    state: Any, guide: GuideStudent | None, num_batches: int, store: SampleStore, folder: Path
+) -> tuple[Any, Sequence[int]]:
+    """The state to go on from, and the rounds to make. Samples that are ahead of the saved state are dropped."""
+    if jax.process_count() > 1:
+        raise CakeError("method: its rounds depend on each other; run it in one process")
+    start = _saved(0, state, guide)
+    saved = checkpoint.load_state(folder, start)
+    is_whole = all(batch in store.entries for batch in range(int(saved[0])))
+    rounds_done, state, student_state = saved if is_whole else start
+    done = int(rounds_done)
+    store.keep(lambda batch: batch < done)
+    if guide:
+        guide.resume(student_state, map(store.read, store.entries))
+    return state, range(done, num_batches)
+
+
+def _saved(rounds_done: int, state: Any, guide: GuideStudent | None) -> tuple[np.ndarray, Any, Any]:
+    """The pytree that is saved between rounds."""
+    return np.asarray(rounds_done, np.int32), state, guide.state if guide else ()
+
+
+def _timed(rounds: Iterator[RoundResult]) -> Iterator[tuple[RoundResult, float]]:
+    """Rounds with the seconds that each took."""
+    started = time.perf_counter()
+    for made in rounds:
+        yield made, time.perf_counter() - started
+        started = time.perf_counter()

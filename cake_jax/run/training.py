@@ -1,0 +1,83 @@
+"""Training of one model of a run: epoch by epoch, with a line of metrics and a saved state."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from cake_jax import parallel
+from cake_jax.run.settings import ModelSettings
+from cake_jax.stores import checkpoint
+from cake_jax.stores.metrics import MetricsLog
+from cake_jax.teachers import Teacher
+from cake_jax.training import Labels, Loss, TrainSettings, trainer
+from cake_jax.types import DataSpec
+
+# A state younger than this is not saved. A stop then costs no more than this time and one epoch.
+SAVE_SECONDS = 2.0
+
+
+def fit(
+    stage: str,
+    key: jax.Array,
+    model: ModelSettings,
+    spec: DataSpec,
+    x: np.ndarray,
+    labels: Labels,
+    settings: TrainSettings,
+    loss: Loss,
+    folder: Path,
+    log: MetricsLog,
+) -> Teacher:
+    """Trains a model from its newest saved state, if there is one, and saves it.
+
+    Args:
+      stage: `teacher` or `student`, for the log.
+      key: The key of the stage.
+      model: The architecture.
+      spec: The input domain.
+      x: Inputs, `[N, *spec.shape]`, normalised.
+      labels: Their labels.
+      settings: How the model is trained.
+      loss: The loss.
+      folder: The model's folder.
+      log: Gets a line for each epoch.
+
+    Returns:
+      The trained model.
+    """
+    init_key, train_key = jax.random.split(key)
+    module = model.create(spec)
+    start = checkpoint.load_state(folder, trainer.init(init_key, module, spec, settings))
+    done = int(start.epoch)
+    writes = parallel.is_first()
+    if writes:
+        log.keep(stage, lambda epoch: epoch <= done)
+    with tqdm(total=settings.epochs, initial=done, desc=stage, unit=" epochs", disable=no_progress_bar()) as bar:
+        state = start
+        started = saved = time.perf_counter()
+        for state, info in trainer.epochs(train_key, start, module, spec, x, labels, settings, loss=loss):
+            seconds, started = time.perf_counter() - started, time.perf_counter()
+            if writes:
+                log.write(stage, info.epoch, **info._asdict(), seconds=seconds)
+            if parallel.as_first(time.perf_counter() - saved > SAVE_SECONDS):
+                checkpoint.save_state(folder, info.epoch, state)
+                saved = time.perf_counter()
+            bar.update()
+            bar.set_postfix(shown(info._asdict()))
+    trained = trainer.as_model(module, state, spec)
+    checkpoint.save_model(folder, trained, model.name, dict(model.options))
+    return trained
+
+
+def no_progress_bar() -> bool | None:
+    """The value of tqdm's `disable`: a progress bar is shown on a terminal only, by the first process only."""
+    return None if parallel.is_first() else True
+
+
+def shown(figures: dict[str, Any]) -> dict[str, str]:
+    """Figures as a progress bar shows them."""
+    return {name: f"{value:.4g}" for name, value in figures.items() if isinstance(value, float) and name != "seconds"}

@@ -1,0 +1,59 @@
+"""The metrics log of a run: one JSON object a line, with `stage`, `step` and values."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from cake_jax.files import write_atomically
+from cake_jax.stores.metrics.writer import MetricsWriter
+
+
+class MetricsLog:
+    """Appends lines to `metrics.jsonl`, and reads them back.
+
+    A line is written before its checkpoint or shard. So after a kill the log may have lines without a checkpoint or
+    shard, but never lacks a line. `keep` drops the lines that have none.
+
+    Attributes:
+      path: Path of the log.
+      writers: Writers that receive every line too. The log is complete without them.
+    """
+
+    def __init__(self, path: str | Path, writers: Sequence[MetricsWriter] = ()) -> None:
+        self.path = Path(path)
+        self.writers = tuple(writers)
+
+    def write(self, stage: str, step: int, **values: Any) -> None:
+        """Appends a line, then passes it to the writers.
+
+        Args:
+          stage: `teacher`, `synthesis`, `student` or `evaluation`.
+          step: Number of epochs done, or number of the mini-batch.
+          **values: JSON-ready values.
+        """
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, "stage": stage, **values}) + "\n")
+        for writer in self.writers:
+            writer.write(stage, step, values)
+
+    def close(self) -> None:
+        """Closes the writers. The log itself stays usable."""
+        for writer in self.writers:
+            writer.close()
+
+    def read(self, stage: str | None = None) -> list[dict[str, Any]]:
+        """The complete lines in order: those of one stage, or all."""
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        return [row for row in rows if stage in (None, row["stage"])]
+
+    def keep(self, stage: str, wanted: Callable[[int], bool]) -> None:
+        """Drops the lines of `stage` whose step is not `wanted`, and an incomplete last line. Calls no writer."""
+        if self.path.exists():
+            kept = [row for row in self.read() if row["stage"] != stage or wanted(row["step"])]
+            write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+    def seconds(self, stage: str) -> float:
+        """The sum of `seconds` over all lines of a stage."""
+        return sum(row.get("seconds", 0.0) for row in self.read(stage))

@@ -1,0 +1,183 @@
+"""The sample store: an index, and one shard for each mini-batch. Shards are added, never changed.
+
+A shard is complete before the index names it, and the index is replaced as a whole. So a kill at any moment leaves a
+store with all finished mini-batches. `numpy.load` opens a shard. `python -m cake_jax.export` joins a store into one
+file.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cake_jax.files import write_atomically
+from cake_jax.types import CakeError, SampleBatch
+
+INDEX = "index.jsonl"
+_LOCK = "index.lock"
+
+
+class SampleStore:
+    """The synthetic samples of one run.
+
+    Attributes:
+      folder: Folder of the shards and the index.
+      entries: The index: entries by mini-batch number, in order. An entry has `file`, `count`, `shape`, `num_classes`,
+        `dtype`, `step_size`, `sha256`, and the `facts` given to `append`.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Opens a store. If the folder has none, the store is empty.
+
+        An incomplete last line of the index is ignored, and so is an entry whose shard was deleted.
+
+        Raises:
+          CakeError: Another line of the index is damaged.
+        """
+        self.folder = Path(folder)
+        self.entries = self._read_index()
+
+    def _read_index(self) -> dict[int, dict[str, Any]]:
+        entries: dict[int, dict[str, Any]] = {}
+        index = self.folder / INDEX
+        lines = index.read_bytes().splitlines(keepends=True) if index.exists() else []
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                entry = json.loads(line)
+                # A user deletes a damaged shard to have it made again.
+                if (self.folder / entry["file"]).exists():
+                    entries[int(entry["batch"])] = entry
+            except (ValueError, KeyError, TypeError) as error:
+                raise CakeError(f"{index}: line {number} is damaged; delete the line and run again") from error
+        return dict(sorted(entries.items()))
+
+    @property
+    def count(self) -> int:
+        """The total number of samples."""
+        return sum(entry["count"] for entry in self.entries.values())
+
+    def append(self, batch: int, samples: SampleBatch, **facts: Any) -> None:
+        """Adds a mini-batch. When this returns, the mini-batch is on the disk.
+
+        Several processes may append to one store.
+
+        Args:
+          batch: Number of the mini-batch. The store must not have it yet.
+          samples: The samples of the mini-batch, which all have one step size.
+          **facts: Further JSON-ready values for the index, such as query counts.
+
+        Raises:
+          CakeError: The store has the mini-batch already.
+          OSError: The files cannot be written, for example because the disk is full. The store is unchanged.
+        """
+        if batch in self.entries:
+            raise CakeError(f"{self.folder}: mini-batch {batch} exists already; use another number")
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **samples._asdict())
+        content = buffer.getvalue()
+        entry = {
+            "batch": batch,
+            "file": f"batch-{batch:06d}.npz",
+            "count": samples.num_samples,
+            "shape": list(samples.x.shape[1:]),
+            "num_classes": int(samples.logits.shape[-1]),
+            "dtype": str(samples.x.dtype),
+            "step_size": float(samples.step_size[0]),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            **facts,
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / entry["file"], content)
+        with open(self.folder / _LOCK, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            entries = dict(sorted({**self._read_index(), batch: entry}.items()))
+            self._write_index(entries)
+        self.entries = entries
+
+    def keep(self, wanted: Callable[[int], bool]) -> None:
+        """Drops mini-batches from the index: those whose number is not `wanted`."""
+        dropped = [batch for batch in self.entries if not wanted(batch)]
+        if dropped:
+            self.entries = {batch: entry for batch, entry in self.entries.items() if batch not in dropped}
+            self._write_index(self.entries)
+
+    def _write_index(self, entries: Mapping[int, dict[str, Any]]) -> None:
+        write_atomically(self.folder / INDEX, "".join(json.dumps(e) + "\n" for e in entries.values()).encode())
+
+    def read(self, batch: int) -> SampleBatch:
+        """The samples of one mini-batch.
+
+        Raises:
+          CakeError: The shard is missing or damaged.
+        """
+        path = self.folder / self.entries[batch]["file"]
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CakeError(f"{path}: cannot be read ({error.strerror}); run again to make it anew") from error
+        if hashlib.sha256(content).hexdigest() != self.entries[batch]["sha256"]:
+            raise CakeError(f"{path}: damaged, its checksum differs; delete it and run again to make it anew")
+        with np.load(io.BytesIO(content), allow_pickle=False) as shard:
+            return SampleBatch(**{name: shard[name] for name in SampleBatch._fields})
+
+    def select(
+        self,
+        *,
+        min_step_size: float | None = None,
+        max_step_size: float | None = None,
+        memory_limit: float = np.inf,
+    ) -> SampleBatch:
+        """The samples whose step size lies in a closed range, in the order of their mini-batches.
+
+        Args:
+          min_step_size: Lowest step size to keep. None for no limit.
+          max_step_size: Highest step size to keep. None for no limit.
+          memory_limit: Bytes. Larger arrays are mapped from an unnamed file in the store's folder. The system reads its
+            pages as needed, and the file vanishes with the arrays.
+
+        Raises:
+          CakeError: A shard is missing or damaged, or no sample has such a step size.
+        """
+        # Step sizes are stored as float32. Limits are rounded likewise, or a limit of 0.1 might exclude 0.1.
+        low = np.float32(0.0 if min_step_size is None else min_step_size)
+        high = np.float32(np.inf if max_step_size is None else max_step_size)
+        kept = [batch for batch, entry in self.entries.items() if low <= np.float32(entry["step_size"]) <= high]
+        if not kept:
+            raise CakeError(
+                f"{self.folder}: no samples with a step size from {low} to {high}; the store has {self.count} in total"
+            )
+        return self._join(kept, memory_limit)
+
+    def _join(self, batches: list[int], memory_limit: float) -> SampleBatch:
+        count = sum(self.entries[batch]["count"] for batch in batches)
+        first = self.read(batches[0])
+        in_memory = sum(field[0].nbytes for field in first) * count <= memory_limit
+
+        def room(field: np.ndarray) -> np.ndarray:
+            shape = (count, *field.shape[1:])
+            if in_memory:
+                return np.empty(shape, field.dtype)
+            with tempfile.TemporaryFile(dir=self.folder) as file:
+                return np.memmap(file, field.dtype, "w+", shape=shape)
+
+        joined, end = SampleBatch(*map(room, first)), 0
+        for batch in batches:
+            start, end = end, end + self.entries[batch]["count"]
+            for field, part in zip(joined, self.read(batch), strict=True):
+                field[start:end] = part
+        return joined
+
+    def totals(self) -> Mapping[str, int]:
+        """The numbers of teacher queries that the samples cost, `forward` and `gradient`."""
+        return {
+            kind: sum(entry.get("queries", {}).get(kind, 0) for entry in self.entries.values())
+            for kind in ("forward", "gradient")
+        }

@@ -1,0 +1,57 @@
+"""How many sets take their steps together on a device."""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cake_jax import parallel
+from cake_jax.synthesis.settings import SynthesisSettings
+from cake_jax.teachers import Teacher
+
+# Operations of a chunk's forward pass on a CPU: enough to hide the cost of starting kernels, and few enough that the
+# chunk stays in the cache.
+_CHUNK_FLOPS = 1.5e8
+# The number of chunks is a multiple of this, or of the number of devices if that is larger. So all devices have work,
+# and the samples are the same on 1, 2 and 4 of them.
+_CHUNK_MULTIPLE = 4
+
+
+def sets_per_chunk(teacher: Teacher, settings: SynthesisSettings) -> int:
+    """The number c of sets in a chunk.
+
+    Args:
+      teacher: The teacher, whose cost decides on a CPU.
+      settings: The settings.
+
+    Returns:
+      `settings.sets_per_chunk` if it is given. A device's whole share of the sets if a loss term couples the sets, or
+      on an accelerator. Otherwise the number that suits the teacher's cost.
+    """
+    devices = parallel.device_count()
+    share = -(-settings.num_sets // devices)
+    if settings.couples_sets:
+        return share
+    if settings.sets_per_chunk:
+        return settings.sets_per_chunk
+    if jax.default_backend() != "cpu":
+        return share
+    leaves, structure = jax.tree.flatten(teacher)
+    shapes = tuple(jax.ShapeDtypeStruct(np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+    limit = max(_CHUNK_FLOPS / _set_flops(structure, shapes, settings.num_groups), 1.0)
+    chunks = math.ceil(settings.num_sets / limit)
+    multiple = max(_CHUNK_MULTIPLE, devices)
+    chunks = -(-chunks // multiple) * multiple
+    return -(-settings.num_sets // chunks)
+
+
+@functools.lru_cache(maxsize=16)
+def _set_flops(structure: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...], num_groups: int) -> float:
+    """The floating-point operations of the teacher's answer to one set, at least 1, as XLA counts them."""
+    teacher = jax.tree.unflatten(structure, shapes)
+    x = jax.ShapeDtypeStruct((num_groups, *teacher.spec.shape), jnp.float32)
+    analysis: Any = jax.jit(lambda teacher, x: teacher(x)).lower(teacher, x).cost_analysis()
+    return max((analysis or {}).get("flops", 0.0), 1.0)

@@ -1,0 +1,102 @@
+"""The objective L that samples descend, exact for each device's share of a mini-batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from cake_jax import losses, parallel
+from cake_jax.synthesis.settings import SynthesisSettings
+from cake_jax.teachers import Teacher
+
+# (x [c, G, *shape], teacher, target [c, G], mask [c], settings) -> (L, logits [c, G, K])
+Objective = Callable[[Array, Teacher, Array, Array, Any], tuple[Array, Array]]
+
+
+def objective(
+    x: Array, teacher: Teacher, target: Array, mask: Array, settings: SynthesisSettings
+) -> tuple[Array, Array]:
+    """A chunk's share of L. Its gradient with respect to a set is the gradient of the whole mini-batch's L.
+
+    Args:
+      x: c sets, `[c, G, *shape]`.
+      teacher: The teacher.
+      target: Target classes, `[c, G]` int.
+      mask: `[c]` bool. False for sets that only pad the chunk.
+      settings: The settings. A term that couples the sets needs the axis `parallel.AXIS`.
+
+    Returns:
+      The loss, scalar float32, and the logits `[c, G, K]` float32.
+
+    Source: CAKE (arXiv 2306.02090), the extraction loss.
+    """
+    logits = set_logits(teacher, x)
+    return loss(logits, x, target, mask, settings), logits
+
+
+def loss(logits: Array, x: Array, target: Array, mask: Array, settings: SynthesisSettings) -> Array:
+    """The objective, given the teacher's logits.
+
+    A term that couples the sets is reduced over the devices, with the part of the other devices held constant. So each
+    device's gradient is exact, and no collective operation is differentiated.
+
+    Args:
+      logits: The teacher's logits of x, `[c, G, K]` float32.
+      x: As `objective` takes it, like the other arguments.
+      target: See `objective`.
+      mask: See `objective`.
+      settings: See `objective`.
+
+    Returns:
+      Scalar float32.
+    """
+    weights, groups = settings.weights, settings.num_groups
+    per_set = weights.cls * losses.classification(logits, target)
+    if settings.contrastive == "mse":
+        per_set += weights.contr * losses.contrastive_mse(logits)
+    elif callable(settings.contrastive):
+        per_set += weights.contr * jax.vmap(settings.contrastive)(logits)
+    for prior, weight in weights.data_priors:
+        per_set += weight * prior.value(x).mean(axis=-1)
+    total = jnp.where(mask, per_set, 0.0).sum() / settings.num_sets
+    if settings.contrastive == "snn" and weights.contr:
+        everything = _with_other_devices(logits)
+        labels, masks = (
+            lax.all_gather(a, parallel.AXIS) for a in (target, jnp.broadcast_to(mask[:, None], target.shape))
+        )
+        snn = losses.soft_nearest_neighbour(
+            everything.reshape(-1, everything.shape[-1]),
+            labels.reshape(-1),
+            temperature=settings.snn_temperature,
+            mask=masks.reshape(-1),
+        )
+        total += weights.contr * 0.5 * groups**2 / snn
+    if weights.entropy:
+        total += weights.entropy * losses.negative_entropy(batch_mean(jax.nn.softmax(logits), mask, settings))
+    return total
+
+
+def batch_mean(values: Array, mask: Array, settings: SynthesisSettings) -> Array:
+    """The mean over the mini-batch of values `[c, G, ...]`, with the part of the other devices held constant."""
+    local = jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0.0).sum(axis=(0, 1))
+    others = lax.stop_gradient(lax.psum(lax.stop_gradient(local), parallel.AXIS) - local)
+    return (local + others) / settings.batch_size
+
+
+def set_logits(teacher: Teacher, x: Array) -> Array:
+    """The logits `[c, G, K]` float32 of sets `[c, G, *shape]`, computed in the precision of the teacher's variables."""
+    return teacher(flat_samples(teacher, x)).astype(jnp.float32).reshape(*x.shape[:2], -1)
+
+
+def flat_samples(teacher: Teacher, x: Array) -> Array:
+    """The samples of sets `[c, G, *shape]` as `[c G, *shape]`, in the precision of the teacher's variables."""
+    leaves = [leaf for leaf in jax.tree.leaves(teacher.variables) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return x.reshape(-1, *x.shape[2:]).astype(leaves[0].dtype if leaves else x.dtype)
+
+
+def _with_other_devices(local: Array) -> Array:
+    """The arrays of all devices in order, `[D, ...]`. Only this device's own is differentiated."""
+    everything = lax.all_gather(lax.stop_gradient(local), parallel.AXIS)
+    return lax.dynamic_update_index_in_dim(everything, local, lax.axis_index(parallel.AXIS), 0)

@@ -1,0 +1,8 @@
+"""Data priors by name. A prior is one file and one line of `PRIORS`; its weight: `config.synthesis.weights.<name>`."""
+
+from cake_jax.synthesis.priors.prior import Prior
+from cake_jax.synthesis.priors.total_variation import TOTAL_VARIATION
+
+PRIORS: dict[str, Prior] = {"tv": TOTAL_VARIATION}
+
+__all__ = ["PRIORS", "Prior"]

@@ -1,0 +1,18 @@
+"""The signature of a data prior."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jax import Array
+
+
+class Prior(NamedTuple):
+    """A data prior: a loss term that depends on the sample alone, and is low for plausible inputs.
+
+    Attributes:
+      value: Differentiable, samples `[..., *shape]` to a value each, `[...]` float32.
+      needs_images: Whether inputs must be images.
+    """
+
+    value: Callable[[Array], Array]
+    needs_images: bool = False

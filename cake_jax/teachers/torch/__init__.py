@@ -1,0 +1,1 @@
+"""PyTorch networks and weights as teachers, and our weights in PyTorch's names and layouts."""

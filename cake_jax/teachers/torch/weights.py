@@ -1,0 +1,97 @@
+"""Converts PyTorch weights to our architectures, and our weights to PyTorch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from cake_jax import models
+from cake_jax.teachers.teacher import LinenApply, Teacher, from_linen
+from cake_jax.teachers.torch import weight_files
+from cake_jax.teachers.torch.naming import names
+from cake_jax.types import CakeError, DataSpec, first_line
+
+
+def from_torch_weights(
+    weights: str | Path | Mapping[str, Any], name: str, spec: DataSpec, options: Mapping[str, Any] | None = None
+) -> Teacher:
+    """Returns a teacher of one of our architectures with weights from PyTorch.
+
+    ResNets, VGG with batch norm and the standard ViT accept torchvision's and timm's names. Every architecture accepts
+    the names that `cake_jax.export` writes. `options` must hold all options of the trained network that the tensors do
+    not show, such as the `heads` of a ViT. A `spec` with another normalisation than in training gives wrong logits.
+
+    Args:
+      weights: A safetensors file, a `state_dict` in a file that `torch.save` wrote, or a `state_dict`.
+      name: Name of the architecture in `models.MODELS`.
+      spec: The input domain, with the mean and standard deviation of the training.
+      options: Options of the architecture: `{"imagenet_stem": True}` for torchvision's ResNets, `{"large_head": True}`
+        for its VGG-11.
+
+    Returns:
+      The teacher. It takes images as `[B, H, W, C]`.
+
+    Raises:
+      CakeError: The file cannot be read, or a tensor is missing, unexpected or of another shape.
+    """
+    module = models.create(name, spec, options)
+    shapes = _shapes(module, spec)
+    if isinstance(weights, Mapping):
+        source, tensors = "weights", weight_files.plain(weights)
+    else:
+        source, tensors = str(weights), weight_files.read(weights)
+    table = max(names(module, shapes).values(), key=lambda table: sum(entry.torch in tensors for entry in table))
+    expected, leaves = flatten_dict(shapes), {}
+    for path, tensor, layout in table:
+        if tensor not in tensors:
+            raise CakeError(f"{source}: {tensor} is missing; check that it is a {name} with these options")
+        wanted, found = layout.to_torch(np.empty(expected[path].shape)).shape, tensors[tensor].shape
+        if found != wanted:
+            raise CakeError(f"{source}: {tensor} has shape {found}, but {name} with these options has {wanted}")
+        leaves[path] = np.ascontiguousarray(layout.from_torch(tensors[tensor]))
+    surplus = sorted(set(tensors) - {entry.torch for entry in table})
+    if surplus:
+        raise CakeError(f"{source}: {surplus[0]} {tensors[surplus[0]].shape} is not in {name} with these options")
+    return from_linen(module, unflatten_dict(leaves), spec)
+
+
+def to_torch_tensors(model: Teacher, naming: str | None = None) -> tuple[str, dict[str, np.ndarray]]:
+    """Returns the weights of a model in PyTorch's names and layouts.
+
+    Args:
+      model: A teacher or student with variables.
+      naming: `torchvision`, `timm` or `flax`. None takes the most common naming of the architecture.
+
+    Returns:
+      The naming, and a dict from names to tensors that `load_state_dict` accepts.
+
+    Raises:
+      CakeError: The model has no variables, or the architecture does not have the naming.
+    """
+    if not jax.tree.leaves(model.variables):
+        raise CakeError("export: the model is a function and has no weights")
+    module = model.apply_fn.module if isinstance(model.apply_fn, LinenApply) else None
+    tables = names(module, model.variables)
+    naming = naming or next(iter(tables))
+    if naming not in tables:
+        raise CakeError(f"export: {type(module).__name__} has no naming '{naming}', only {', '.join(tables)}")
+    arrays = {
+        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables)
+    }
+    return naming, {entry.torch: entry.layout.to_torch(arrays[entry.path]) for entry in tables[naming]}
+
+
+def _shapes(module: Any, spec: DataSpec) -> Any:
+    """Shapes of the module's variables."""
+    try:
+        return jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *spec.shape), np.float32))
+    except CakeError:
+        raise
+    except Exception as error:
+        raise CakeError(
+            f"model: {type(module).__name__} does not take inputs of shape {spec.shape}: {first_line(error)}"
+        ) from error

@@ -1,0 +1,62 @@
+"""The settings of a training, and the check that they can work."""
+
+import dataclasses
+
+from cake_jax import checks, schedules
+from cake_jax.augment import check as check_augmentation
+from cake_jax.types import DataSpec
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    """How a model is trained. Hashable.
+
+    Attributes:
+      epochs: Passes over the data.
+      batch_size: Examples in a step, over all devices. A smaller data set is one batch.
+      learning_rate: The highest learning rate.
+      optimizer: `sgd` (with momentum), `adam` or `adamw`.
+      schedule: Schedule of the learning rate over the steps: `constant`, `one_cycle` or `multi_step`.
+      momentum: Momentum of SGD.
+      weight_decay: L2 penalty on all parameters. For AdamW, its decoupled decay.
+      validation_fraction: Share of the data that is held out for validation.
+      augment: Names in `cake_jax.augment.NAMES`. Each training image is augmented by them in this order, anew in every
+        epoch. A student's labels stay the teacher's answers to the image before augmentation. So a student should be
+        augmented only in ways that leave the teacher's answer unchanged.
+    """
+
+    epochs: int = 30
+    batch_size: int = 256
+    learning_rate: float = 0.1
+    optimizer: str = "sgd"
+    schedule: str = "one_cycle"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    validation_fraction: float = 0.1
+    augment: tuple[str, ...] = ()
+
+
+# The default settings of a student: a hundredth of the samples is held out.
+DISTILLATION = TrainSettings(validation_fraction=0.01)
+
+
+def checked(settings: TrainSettings, spec: DataSpec, stage: str) -> TrainSettings:
+    """The settings as they are, if they can work for inputs of `spec`.
+
+    Args:
+      settings: The settings.
+      spec: The input domain.
+      stage: The part of the config that the settings come from, for messages.
+
+    Raises:
+      CakeError: With the field at fault and the mend.
+    """
+    for name in ("epochs", "batch_size", "learning_rate"):
+        checks.above_zero(f"{stage}.{name}", getattr(settings, name))
+    checks.one_of(f"{stage}.optimizer", settings.optimizer, OPTIMIZERS)
+    checks.one_of(f"{stage}.schedule", settings.schedule, schedules.TRAINING_SCHEDULES)
+    checks.fraction(f"{stage}.validation_fraction", settings.validation_fraction)
+    check_augmentation(settings.augment, spec, f"{stage}.augment")
+    return settings

@@ -1,0 +1,284 @@
+"""The trainer of teachers and students: `init` and `epochs` over a `TrainState`."""
+
+import dataclasses
+import functools
+import inspect
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array, lax
+
+from cake_jax import keys, parallel, schedules
+from cake_jax.models.nnx_adapter import NNXModule
+from cake_jax.teachers import LinenApply, Teacher
+from cake_jax.training.batches import Augmented, MakeBatch
+from cake_jax.training.labels import Labels, Loss
+from cake_jax.training.settings import TrainSettings
+from cake_jax.types import CakeError, DataSpec, first_line
+
+# Bytes of inputs that the host hands over in one device call. It bounds the memory for data of any size.
+_CALL_BYTES = 64 * 2**20
+
+Module = nn.Module | NNXModule
+
+
+class TrainState(NamedTuple):
+    """The state of a training between two epochs, a pytree of arrays.
+
+    Attributes:
+      params: The module's parameters.
+      model_state: The module's other collections, such as `batch_stats`.
+      opt_state: State of the Optax transformation.
+      epoch: Number of epochs done, scalar int32.
+    """
+
+    params: Any
+    model_state: Any
+    opt_state: optax.OptState
+    epoch: Array
+
+
+class EpochInfo(NamedTuple):
+    """Figures of one epoch.
+
+    Attributes:
+      epoch: Number of epochs done.
+      loss: Mean loss over the training steps, nats.
+      accuracy: Share of the training examples whose argmax is the hard label, measured during the steps.
+      validation_loss: Mean loss on the held-out examples after the epoch. None if there are none.
+      validation_accuracy: Accuracy on the held-out examples after the epoch. None if there are none.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    validation_loss: float | None
+    validation_accuracy: float | None
+
+
+def init(
+    key: Array, module: Module, spec: DataSpec, settings: TrainSettings, variables: dict[str, Any] | None = None
+) -> TrainState:
+    """A training state before the first epoch.
+
+    Args:
+      key: The key of the weights.
+      module: The architecture, called as `module(x, train=...)`, or as `module(x)` if it takes no `train`.
+      spec: The input domain.
+      settings: The settings. Their optimizer decides the structure of `opt_state`.
+      variables: The variables to start from. By default the module is freshly initialised.
+
+    Returns:
+      The state.
+
+    Raises:
+      CakeError: The module does not take inputs of `spec.shape`, or has no parameters.
+    """
+    x = jnp.zeros((1, *spec.shape))
+    try:
+        if isinstance(module, nn.Module) and variables is None:
+            variables = jax.jit(module.init)(key, x)
+        else:
+            jax.eval_shape(module.apply, variables, x)
+    except Exception as error:
+        raise CakeError(
+            f"model: {type(module).__name__} does not take inputs of shape {spec.shape}: {first_line(error)}"
+        ) from error
+    if not variables or "params" not in variables:
+        raise CakeError(f"model: {type(module).__name__} has no parameters to train")
+    model_state, params = dict(variables), variables["params"]
+    del model_state["params"]
+    opt_state = _optimizer(settings, num_steps=1).init(params)
+    return TrainState(params, model_state, opt_state, jnp.zeros((), jnp.int32))
+
+
+def epochs(
+    key: Array,
+    state: TrainState,
+    module: Module,
+    spec: DataSpec,
+    x: np.ndarray,
+    labels: Labels,
+    settings: TrainSettings,
+    *,
+    loss: Loss,
+    make_batch: MakeBatch | None = None,
+    context: Any = None,
+    steps_per_call: int = 0,
+) -> Iterator[tuple[TrainState, EpochInfo]]:
+    """Trains from `state` to the last epoch, and yields the state after each.
+
+    An epoch depends on `key` and its number alone. So a training that goes on from a saved state ends in the same
+    result as an uninterrupted one.
+
+    Args:
+      key: The key of the training.
+      state: A state from `init`, or a saved one.
+      module: The architecture.
+      spec: The input domain.
+      x: Inputs, `[N, *spec.shape]`, normalised.
+      labels: Their labels.
+      settings: Settings that `settings.checked` accepts.
+      loss: The loss of the model's logits. A module with a method `class_loss`, such as a support vector machine, is
+        trained with that method if the labels are classes alone.
+      make_batch: Makes the batch of a step from stored examples. By default images are augmented as `settings` say.
+      context: A pytree of arrays that `make_batch` receives, such as the teacher.
+      steps_per_call: Steps in a device call. 0 chooses. With a number and a constant learning rate, one compiled
+        program serves data that grow from call to call.
+
+    Yields:
+      The state and the figures of each epoch.
+
+    Raises:
+      CakeError: The loss is not finite, or a step has fewer examples than there are devices.
+    """
+    training_keys = keys.training_keys(key)
+    order = _permutation(training_keys.split, len(x))
+    num_validation = round(settings.validation_fraction * len(x))
+    validation, training = order[:num_validation], order[num_validation:]
+    devices = parallel.total_device_count()
+    batch_size = min(settings.batch_size, len(training)) // devices * devices
+    if batch_size == 0:
+        raise CakeError(f"batch_size: {settings.batch_size} examples a step are fewer than the {devices} devices")
+    steps_per_epoch = len(training) // batch_size
+    steps_per_call = max(1, min(steps_per_call or steps_per_epoch, _CALL_BYTES // (batch_size * x[0].nbytes)))
+    if make_batch is None and settings.augment:
+        make_batch = Augmented(settings.augment, spec)
+    run = _device_function(module, *_schedule_of(settings, steps_per_epoch), loss, make_batch)
+    while int(state.epoch) < settings.epochs:
+        rows = training[_permutation(jax.random.fold_in(training_keys.order, state.epoch), len(training))]
+        rows = rows[: steps_per_epoch * batch_size].reshape(steps_per_epoch, devices, -1).swapaxes(0, 1)
+        rows = rows[parallel.own_devices()]
+        epoch_key = jax.random.fold_in(training_keys.batches, state.epoch)
+        params, model_state, opt_state, epoch = state
+        figures = []
+        for step in range(0, steps_per_epoch, steps_per_call):
+            steps = np.arange(step, min(step + steps_per_call, steps_per_epoch))
+            call = rows[:, steps]
+            (params, model_state, opt_state), figure = run(
+                (params, model_state, opt_state), x[call], _rows(labels, call), epoch_key, steps, context
+            )
+            figures.append(figure)
+        state = TrainState(params, model_state, opt_state, epoch + 1)
+        mean_loss, accuracy = (float(np.concatenate(part).mean()) for part in zip(*figures, strict=True))
+        if not np.isfinite(mean_loss):
+            raise CakeError(f"training: the loss is {mean_loss} in epoch {int(state.epoch)}; lower the learning_rate")
+        per_example = functools.partial(_losses, module, loss, params, batch_size=batch_size)
+        held_out = _validate(as_model(module, state, spec), x[validation], _rows(labels, validation), per_example)
+        yield state, EpochInfo(int(state.epoch), mean_loss, accuracy, *held_out)
+
+
+def as_model(module: Module, state: TrainState, spec: DataSpec) -> Teacher:
+    """The model of a training state, in evaluation mode."""
+    return Teacher({"params": state.params, **state.model_state}, LinenApply(module), spec)
+
+
+def _optimizer(settings: TrainSettings, num_steps: int) -> optax.GradientTransformation:
+    rate = schedules.learning_rate(settings.learning_rate, num_steps, schedule=settings.schedule)
+    if settings.optimizer == "adamw":
+        return optax.adamw(rate, weight_decay=settings.weight_decay)
+    rule = optax.sgd(rate, momentum=settings.momentum) if settings.optimizer == "sgd" else optax.adam(rate)
+    return optax.chain(optax.add_decayed_weights(settings.weight_decay), rule)
+
+
+def _schedule_of(settings: TrainSettings, steps_per_epoch: int) -> tuple[TrainSettings, int]:
+    """The settings and the number of steps that the compiled step depends on.
+
+    With a constant learning rate, the compiled step does not depend on the number of steps.
+    """
+    if settings.schedule == "constant":
+        return dataclasses.replace(settings, epochs=1), 1
+    return settings, settings.epochs * steps_per_epoch
+
+
+def _permutation(key: Array, count: int) -> np.ndarray:
+    """What `jax.random.permutation` gives for 0 to count - 1, sorted on the host.
+
+    XLA compiles a sort for each count, which takes longer than a short epoch of data that grow from call to call. The
+    random numbers sorted by do not depend on how many are drawn, so their programs are few.
+    """
+    order, drawn = np.arange(count), 1 << max(count - 1, 0).bit_length()
+    for _ in range(math.ceil(3 * math.log(max(count, 1)) / math.log(2**32 - 1))):
+        key, bits_key = jax.random.split(key)
+        order = order[np.argsort(np.asarray(jax.random.bits(bits_key, (drawn,)))[:count], kind="stable")]
+    return order
+
+
+def _rows(labels: Labels, index: np.ndarray) -> Labels:
+    return jax.tree.map(lambda field: field[index], labels)
+
+
+def _losses(module: Module, loss: Loss, params: Any, logits: Array, labels: Labels, *, batch_size: int) -> Array:
+    """The loss of each example, `[B]`: the module's own if the labels are classes alone and it has one."""
+    if labels.logits is None and hasattr(module, "class_loss"):
+        return module.class_loss(params, logits, labels.classes, batch_size)
+    return loss(logits, labels)
+
+
+@functools.lru_cache(maxsize=8)
+def _device_function(
+    module: Module, settings: TrainSettings, num_steps: int, loss: Loss, make_batch: MakeBatch | None
+) -> Callable:
+    """A program that takes n steps of an epoch in a scan. The steps are given by their numbers `[n]`.
+
+    `(state, x [D, n, b, *shape], labels [D, n, b, ...], epoch_key, steps [n], context) -> (state, (loss [n],
+    accuracy [n]))`
+    """
+    optimizer = _optimizer(settings, num_steps)
+    mode: Any = {"train": True} if isinstance(module, NNXModule) or _takes_train(module) else {}
+
+    def train_step(
+        epoch_key: Array, context: Any, state: tuple, batch: tuple[Array, Labels, Array]
+    ) -> tuple[tuple, tuple[Array, Array]]:
+        params, model_state, opt_state = state
+        x, labels, step = batch
+        if make_batch is not None:
+            x, labels = make_batch(_example_keys(jax.random.fold_in(epoch_key, step), len(x)), x, labels, context)
+
+        def objective(params: Any) -> tuple[Array, tuple]:
+            variables = {"params": params, **model_state}
+            logits, new_state = module.apply(variables, x, mutable=["batch_stats"], **mode)
+            accuracy = (logits.argmax(axis=-1) == labels.classes).mean()
+            batch_size = len(x) * lax.axis_size(parallel.AXIS)
+            value = _losses(module, loss, params, logits, labels, batch_size=batch_size).mean()
+            return value, (new_state, accuracy)
+
+        (value, (new_state, accuracy)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        # Collections that do not change stay out of the mean: a mean of equal numbers may differ in its last bit.
+        gradient, new_state, figures = lax.pmean((gradient, new_state, (value, accuracy)), parallel.AXIS)
+        model_state = {**model_state, **new_state}
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
+        return (optax.apply_updates(params, updates), model_state, opt_state), figures
+
+    def device(state: tuple, x: Array, labels: Labels, epoch_key: Array, steps: Array, context: Any) -> tuple:
+        return lax.scan(functools.partial(train_step, epoch_key, context), state, (x, labels, steps))
+
+    return parallel.map_all_devices(device, in_axes=(None, 0, 0, None, None, None), out_axes=None)
+
+
+def _takes_train(module: nn.Module) -> bool:
+    """Whether a Linen module takes the argument `train`."""
+    parameters = inspect.signature(type(module).__call__).parameters.values()
+    return any(parameter.name == "train" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _example_keys(key: Array, count: int) -> Array:
+    """Keys of this device's `count` examples, by their places in the whole batch."""
+    places = lax.axis_index(parallel.AXIS) * count + jnp.arange(count)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
+
+
+def _validate(
+    model: Teacher, x: np.ndarray, labels: Labels, losses_of: Callable[[Array, Labels], Array]
+) -> tuple[float | None, float | None]:
+    if not len(x):
+        return None, None
+    logits = model.predict(x)
+    loss = losses_of(jnp.asarray(logits), jax.tree.map(jnp.asarray, labels)).mean()
+    return float(loss), float((logits.argmax(axis=-1) == labels.classes).mean())

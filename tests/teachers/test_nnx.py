@@ -1,0 +1,172 @@
+"""Flax NNX modules as teachers and as students."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import cake_jax
+from cake_jax import CakeError, models
+from cake_jax.models.nnx_adapter import NNXModule, split
+from cake_jax.teachers import from_nnx
+from cake_jax.types import DataSpec, SampleBatch
+
+SPEC = DataSpec((3,), 2)
+TRACES = []
+
+
+class Net(nnx.Module):
+    """Batch norm, and on request dropout; notes whenever Python runs it."""
+
+    def __init__(self, width=8, dropout=0.0, *, rngs):
+        self.layers = nnx.List([nnx.Linear(3, width, rngs=rngs), nnx.Linear(width, width, rngs=rngs)])
+        self.norm = nnx.BatchNorm(width, momentum=0.5, rngs=rngs)
+        self.dropout = nnx.Dropout(dropout, rngs=rngs) if dropout else None
+        self.out = nnx.Linear(width, 2, rngs=rngs)
+
+    def __call__(self, x):
+        TRACES.append(self.norm.use_running_average)
+        for layer in self.layers:
+            x = nnx.relu(layer(x))
+        x = self.norm(x)
+        return self.out(self.dropout(x) if self.dropout else x)
+
+
+def trained(seed, **options):
+    """With statistics that have moved."""
+    module = Net(rngs=nnx.Rngs(seed), **options)
+    module.train()
+    module(jax.random.normal(jax.random.key(seed), (32, 3)) * 2 + 1)
+    return module
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("options", [{}, {"dropout": 0.5}], ids=str)
+def test_teacher(x, options):
+    module = trained(0, **options)
+    teacher = from_nnx(module, SPEC)
+    assert not module.norm.use_running_average, "the user's module stays in its mode"
+    module.eval()
+    np.testing.assert_allclose(teacher(x), module(x), rtol=1e-5, atol=1e-6)
+    direction = jax.grad(lambda x: teacher(x)[:, 1].sum())(x)
+    np.testing.assert_allclose(direction, jax.grad(lambda x: module(x)[:, 1].sum())(x), rtol=1e-4, atol=1e-6)
+    assert teacher.num_params == 3 * 8 + 8 + 8 * 8 + 8 + 16 + 8 * 2 + 2
+    assert set(teacher.variables) == {"params", "batch_stats", *(("others",) if options else ())}
+
+
+def test_second_teacher_of_the_same_kind_does_not_retrace(x):
+    first, second = from_nnx(trained(0), SPEC), from_nnx(trained(1), SPEC)
+    assert first.apply_fn == second.apply_fn
+    assert hash(first.apply_fn) == hash(second.apply_fn)
+    assert first.apply_fn != from_nnx(trained(0, width=9), SPEC).apply_fn
+    apply = jax.jit(lambda teacher, x: teacher(x))
+    apply(first, x)
+    TRACES.clear()
+    assert np.abs(apply(second, x) - apply(first, x)).max() > 1e-3
+    assert not TRACES
+
+
+def test_a_module_that_does_not_fit():
+    for spec in (DataSpec((4,), 2), DataSpec((3,), 3)):
+        with pytest.raises(CakeError) as caught:
+            from_nnx(trained(0), spec)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(CakeError, match=r"function is no flax\.nnx\.Module"):
+        from_nnx(lambda x: x, SPEC)
+
+
+SETTINGS = cake_jax.TrainSettings(
+    epochs=1,
+    batch_size=64,
+    schedule="constant",
+    weight_decay=0,
+    validation_fraction=0,
+    loss=cake_jax.DistillationLoss(),
+)
+
+
+class Empty(nnx.Module):
+    def __call__(self, x):
+        return x[:, :2]
+
+
+def batch(x, logits):
+    number = np.arange(len(x), dtype=np.int32)
+    return SampleBatch(x=x, logits=logits, target=number % 2, step_size=np.ones(len(x), np.float32), set_index=number)
+
+
+def test_one_step_is_that_of_nnx(x):
+    logits, module = np.stack([x[:, 0], x[:, 1]], axis=1), nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    student = cake_jax.distill(jax.random.key(0), module, batch(x, logits), SETTINGS)
+    gradient = nnx.grad(lambda module: SETTINGS.loss(module(x), logits).mean())(module)
+    assert np.abs(gradient["kernel"][...]).max() > 0.01
+    expected = module.kernel[...] - SETTINGS.learning_rate * gradient["kernel"][...]
+    np.testing.assert_allclose(student.variables["params"]["kernel"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_student(x):
+    x = np.random.default_rng(1).normal(size=(512, 3)).astype(np.float32)
+    logits = 3 * np.stack([x[:, 0], x[:, 1] * x[:, 2]], axis=1)
+    module = Net(width=16, rngs=nnx.Rngs(0))
+    before = jax.tree.map(jnp.copy, nnx.to_pure_dict(nnx.state(module)))
+    settings = cake_jax.TrainSettings(
+        epochs=40, batch_size=64, loss=cake_jax.DistillationLoss(), validation_fraction=0.1
+    )
+    student = cake_jax.distill(jax.random.key(0), module, batch(x, logits), settings)
+    assert (
+        cake_jax.evaluate(student, lambda x: 3 * jnp.stack([x[:, 0], x[:, 1] * x[:, 2]], -1), x, None)["agreement"]
+        > 0.9
+    )
+    jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(nnx.state(module)), before)
+
+    again = student.apply_fn.module.merge(student.variables)
+    assert isinstance(again, Net)
+    again.eval()
+    np.testing.assert_allclose(again(x), student(x), rtol=1e-5, atol=1e-5)
+    assert np.abs(student.variables["batch_stats"]["norm"]["mean"]).max() > 0.01
+    other = cake_jax.distill(jax.random.key(0), Net(width=16, rngs=nnx.Rngs(1)), batch(x, logits), settings)
+    assert np.abs(other(x) - student(x)).max() > 1e-3, "a student starts from the weights that its module has"
+
+
+def test_training_and_evaluation_mode(x):
+    adapter, variables = split(trained(0))
+    assert isinstance(adapter, NNXModule)
+    training, state = adapter.apply(variables, x, train=True, mutable=["batch_stats"])
+    assert np.abs(training - adapter.apply(variables, x)).max() > 1e-3
+    mean = variables["batch_stats"]["norm"]["mean"]
+    assert np.abs(state["batch_stats"]["norm"]["mean"] - mean).max() > 1e-3
+    assert (
+        adapter.apply(variables, x, mutable=["batch_stats"])[1]["batch_stats"]["norm"]["mean"].tolist() == mean.tolist()
+    )
+
+
+def test_students_that_cannot_be_trained(x):
+    samples = batch(x, x[:, :2])
+    for module, message in (
+        (Net(dropout=0.5, rngs=nnx.Rngs(0)), "leave dropout out"),
+        (nnx.Linear(4, 2, rngs=nnx.Rngs(0)), "does not take inputs"),
+        (Empty(), "has no parameters"),
+    ):
+        with pytest.raises(CakeError, match=message) as caught:
+            cake_jax.distill(jax.random.key(0), module, samples, SETTINGS)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_linen_student_without_a_training_mode(x):
+    import flax.linen as nn
+
+    class Plain(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(2)(x)
+
+    student = cake_jax.distill(jax.random.key(0), Plain(), batch(x, x[:, :2]), SETTINGS)
+    expected = cake_jax.distill(
+        jax.random.key(0), models.create("logistic_regression", SPEC), batch(x, x[:, :2]), SETTINGS
+    )
+    np.testing.assert_allclose(student(x), expected(x), rtol=1e-5, atol=1e-5)
