@@ -1,13 +1,15 @@
-"""How fast samples are made: the full CAKE and LAKE steps, the bare teacher gradient, and what the machine could do.
+"""Measures the speed of the synthesis: CAKE and LAKE steps, the teacher's gradient alone, and a matrix product.
 
     python scripts/benchmark.py --networks=lenet5,cnn --baseline=torch --out=results/benchmark.json
     python scripts/benchmark.py --samples=10000,1000000 --out=results/memory.json
     python scripts/benchmark.py --networks=cnn --profile --out=results/profile.json
 
-Each network runs in a process of its own. There, everything is timed in turns, so that a noisy machine troubles all
-alike; figures are medians over the turns. `--baseline=torch` times eager PyTorch on the same step too, after a check
-that both compute the same loss and gradient. Instead of times, `--samples` measures the peak memory of making and
-storing that many samples of LeNet-5 with two steps, and `--profile` where the time of a CAKE step goes on one core.
+Each network is measured in a process of its own. There, all measurements take turns, so that other load on the machine
+affects all of them alike. The printed figures are medians over the turns. `--baseline=torch` also times the same step
+in eager PyTorch, after a check that both compute the same loss and gradient.
+
+Two flags replace these measurements by another one. `--samples` measures the peak memory of making and storing that
+many samples of LeNet-5 with two steps. `--profile` divides the time of a CAKE step on one core among its operations.
 """
 
 import json
@@ -33,28 +35,29 @@ import numpy as np
 from absl import app, flags
 from jax import Array, lax
 
-from cake_jax import energy as energy_lib, models, parallel, synthesis, teachers
+from cake_jax import models, parallel, stream, teachers
 from cake_jax.stores.samples import SampleStore
-from cake_jax.synthesis.settings import PRECISIONS, SynthesisSettings, Weights
+from cake_jax.synthesis import SynthesisSettings, Weights, minibatch
+from cake_jax.synthesis.chunks import sets_per_chunk
+from cake_jax.synthesis.objective import set_logits
+from cake_jax.synthesis.settings import PRECISIONS
 from cake_jax.types import DataSpec
 
-_NETWORKS = flags.DEFINE_list("networks", ["mlp", "lenet5", "cnn", "vit_small", "resnet18"], "Networks.")
-_BASELINE = flags.DEFINE_enum("baseline", "", ["", "torch"], "Other implementation to time.")
-_METHODS = flags.DEFINE_list("methods", ["cake", "lake"], "Methods.")
-_PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bf16"], "Arithmetic of the teacher.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 500, "Samples a step.")
-_NUM_GROUPS = flags.DEFINE_integer("num_groups", 10, "Samples a set.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Turns.")
-_CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU devices; 0 for one a core, and one alone beside it.")
-_SAMPLES = flags.DEFINE_list("samples", [], "Numbers of samples to measure the memory of, instead of times.")
-_PROFILE = flags.DEFINE_bool(
-    "profile", False, "The time of each operation of a CAKE step on one core, instead of times."
-)
-_OUT = flags.DEFINE_string("out", "", "JSON file for the figures.")
-_CHILD = flags.DEFINE_bool("child", False, "Measure the one network of --networks in this process.")
+_NETWORKS = flags.DEFINE_list("networks", ["mlp", "lenet5", "cnn", "vit_small", "resnet18"], "Networks to measure.")
+_BASELINE = flags.DEFINE_enum("baseline", "", ["", "torch"], "Another implementation to time.")
+_METHODS = flags.DEFINE_list("methods", ["cake", "lake"], "Methods to time.")
+_PRECISIONS = flags.DEFINE_list("precisions", ["float32", "bf16"], "Precisions of the teacher's arithmetic.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 500, "Samples in a mini-batch.")
+_NUM_GROUPS = flags.DEFINE_integer("num_groups", 10, "Samples in a set.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Number of turns.")
+_CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU devices. 0 measures twice: one a core, and one alone.")
+_SAMPLES = flags.DEFINE_list("samples", [], "Measure the peak memory of these numbers of samples, not the time.")
+_PROFILE = flags.DEFINE_bool("profile", False, "Measure each operation of a CAKE step on one core.")
+_OUT = flags.DEFINE_string("out", "", "JSON file for all measurements.")
+_CHILD = flags.DEFINE_bool("child", False, "Internal: measure in this process.")
 
 MNIST, CIFAR = DataSpec((28, 28, 1), 10), DataSpec((32, 32, 3), 10)
-# Name: domain, options of the model, and steps a call, enough to outlast the clock.
+# By name: input domain, options of the model, and number of steps in a call. A call must be long enough for the clock.
 _CASES: dict[str, tuple[DataSpec, dict[str, Any], int]] = {
     "mlp": (MNIST, {"num_hidden": 4, "width": 100}, 64),
     "lenet5": (MNIST, {}, 16),
@@ -63,22 +66,23 @@ _CASES: dict[str, tuple[DataSpec, dict[str, Any], int]] = {
     "resnet18": (CIFAR, {}, 1),
     "resnet34": (CIFAR, {}, 1),
 }
+# Rows and columns of the matrices in the matrix product.
 _MATRIX = 2048
 
 
 def main(argv: list[str]) -> None:
-    """Measures each network in its own process, prints a table and writes the raw figures."""
+    """Measures each network in its own process, prints a summary and writes all measurements."""
     if _CHILD.value:
-        if _PROFILE.value:  # before a backend starts and reads it
+        if _PROFILE.value:  # JAX's backend reads this when it starts
             os.environ["XLA_FLAGS"] = f"--xla_dump_to={_OUT.value}.programs --xla_dump_hlo_as_text"
         cores = sorted(os.sched_getaffinity(0))[: _CPU_DEVICES.value or None]
-        os.sched_setaffinity(0, cores)  # threads that a backend starts inherit it; those that run already would not
+        os.sched_setaffinity(0, cores)  # before the backend starts its threads, which inherit it
         jax.config.update("jax_num_cpu_devices", len(cores))
         name = _NETWORKS.value[0]
         case = memory(int(_SAMPLES.value[0])) if _SAMPLES.value else profile(name) if _PROFILE.value else measure(name)
         Path(_OUT.value).write_text(json.dumps(case, indent=1))
         return
-    # This process starts no backend: on a GPU it would take the memory that the others need.
+    # This process must not start a backend. On a GPU, the backend would take the memory that the children need.
     cases = []
     for count in _SAMPLES.value:
         cases.append(_in_own_process(f"--samples={count}"))
@@ -102,15 +106,15 @@ def main(argv: list[str]) -> None:
 
 
 def measure(name: str) -> dict[str, Any]:
-    """All figures of one network on the devices of this process; seconds are a step's, one value a turn."""
+    """All measurements of one network on the devices of this process. `seconds` has the time of a step in each turn."""
     spec, options, num_steps = _CASES[name]
     teacher = _teacher(name, spec, options)
-    runs: dict[str, tuple[Callable[[], Any], int]] = {}  # what to call, and how many steps it takes
+    runs: dict[str, tuple[Callable[[], Any], int]] = {}  # a function, and the number of its steps
     result: dict[str, Any] = {
         "network": name,
         "device": jax.local_devices()[0].device_kind,
         "devices": jax.local_device_count(),
-        "sets_per_chunk": synthesis.sets_per_chunk(teacher, _settings()),
+        "sets_per_chunk": sets_per_chunk(teacher, _settings()),
         "first_call_seconds": {},
     }
     for precision in _PRECISIONS.value:
@@ -119,7 +123,7 @@ def measure(name: str) -> dict[str, Any]:
                 temperature = {"cake": 0.0, "lake": 1.0}[method]
                 settings = _settings(num_steps=steps, langevin_temperature=temperature, precision=precision)
                 label = f"{method} {precision}" + " start" * (not steps)
-                runs[label] = (partial(synthesis.minibatch, jax.random.key(0), teacher, settings, 0), max(steps, 1))
+                runs[label] = (partial(minibatch, jax.random.key(0), teacher, settings, 0), max(steps, 1))
         for sets in _chunks(teacher):
             runs[f"gradient {precision}, {sets} sets"] = (
                 _bare_gradient(teacher, sets, precision, num_steps),
@@ -140,7 +144,7 @@ def measure(name: str) -> dict[str, Any]:
             jax.block_until_ready(call())
             times[label].append(time.perf_counter() - started)
     for label in [label for label in runs if label + " start" in runs]:
-        starts = times.pop(label + " start")  # drawing the start and labelling the end are no part of a step
+        starts = times.pop(label + " start")  # the time to draw the starts and to label the samples
         times[label] = [whole - start for whole, start in zip(times[label], starts, strict=True)]
     result["seconds"] = {label: [t / runs[label][1] for t in values] for label, values in times.items()}
     result["flops_per_step"] = _flops(teacher) * _BATCH_SIZE.value
@@ -150,13 +154,13 @@ def measure(name: str) -> dict[str, Any]:
 
 
 def memory(count: int) -> dict[str, Any]:
-    """Peak memory of making and storing `count` samples of LeNet-5, T = 2, in the bytes that this process ever held."""
+    """Peak memory of this process, in bytes, after making and storing `count` samples of LeNet-5 with two steps."""
     settings = _settings(num_batches=count // _BATCH_SIZE.value, num_steps=2)
     teacher, started = _teacher("lenet5", MNIST, {}), time.perf_counter()
     with tempfile.TemporaryDirectory(dir=".") as folder:
         store = SampleStore(folder)
-        for batch, (samples, _) in enumerate(synthesis.stream(jax.random.key(0), teacher, settings)):
-            store.append(batch, samples)
+        for batch, made in enumerate(stream(jax.random.key(0), teacher, MNIST, settings)):
+            store.append(batch, made.samples)
         stored = sum(path.stat().st_size for path in Path(folder).iterdir())
     return {
         "samples": store.count,
@@ -167,20 +171,21 @@ def memory(count: int) -> dict[str, Any]:
 
 
 def profile(name: str) -> dict[str, Any]:
-    """Milliseconds of a CAKE step's operations, by the place in our program that XLA's instructions name."""
+    """Milliseconds of each operation of a CAKE step. An operation's name is its place in the JAX program."""
     spec, options, num_steps = _CASES[name]
     teacher, settings = _teacher(name, spec, options), _settings(num_steps=num_steps, precision=_PRECISIONS.value[0])
-    synthesis.minibatch(jax.random.key(0), teacher, settings, 0)
+    minibatch(jax.random.key(0), teacher, settings, 0)
     folder = Path(_OUT.value + ".programs")
     programs = "".join(path.read_text() for path in folder.glob("*after_optimizations.txt"))
-    # What the loop over steps, inside the loop over chunks, holds; but for loops in it, whose content is counted.
+    # The instructions in the loop over steps, which is inside the loop over chunks. Inner loops are left out, because
+    # their instructions are counted.
     places = dict(
         re.findall(
             r'%((?!while)\S+) = .*op_name="[^"]*?/while/body/closed_call/while/body/closed_call/([^"]+)"', programs
         )
     )
     with jax.profiler.trace(str(folder)):
-        synthesis.minibatch(jax.random.key(0), teacher, settings, 0)
+        minibatch(jax.random.key(0), teacher, settings, 0)
     trace = jax.profiler.ProfileData.from_file(str(next(folder.rglob("*.xplane.pb"))))
     spent: dict[str, float] = dict.fromkeys(places.values(), 0.0)
     for event in (event for plane in trace.planes for line in plane.lines for event in line.events):
@@ -195,11 +200,14 @@ def _peak_memory() -> int:
 
 
 def _chunks(teacher: teachers.Teacher) -> list[int]:
-    """Sets at once to try for the bare gradient: those of the synthesis, one, five, all; few of large networks."""
+    """The numbers of sets in a chunk to try for the bare gradient.
+
+    They are 1, 5, the number of the synthesis, and all. For large networks on a CPU they are 1 and 2.
+    """
     share = _BATCH_SIZE.value // _NUM_GROUPS.value // jax.local_device_count()
     if jax.default_backend() == "cpu" and _flops(teacher) > 1e8:
         return [1, 2]
-    return sorted({1, 5, synthesis.sets_per_chunk(teacher, _settings()), share})
+    return sorted({1, 5, sets_per_chunk(teacher, _settings()), share})
 
 
 def _settings(**changes: Any) -> SynthesisSettings:
@@ -222,9 +230,9 @@ def _teacher(name: str, spec: DataSpec, options: dict[str, Any]) -> teachers.Tea
 
 
 def _bare_gradient(teacher: teachers.Teacher, sets: int, precision: str, num_steps: int) -> Callable[[], Any]:
-    """`num_steps` teacher gradients of a mini-batch, `sets` sets at once: a step with nothing around the network.
+    """A function that computes `num_steps` teacher gradients of a mini-batch, `sets` sets at a time, and nothing else.
 
-    Samples step as vectors, as in the synthesis.
+    The samples are vectors between the steps, as in the synthesis.
     """
     index, _ = parallel.deal(_BATCH_SIZE.value // _NUM_GROUPS.value, sets)
     x = np.asarray(jax.random.normal(jax.random.key(2), (*index.shape, _NUM_GROUPS.value, *teacher.spec.shape)))
@@ -234,7 +242,7 @@ def _bare_gradient(teacher: teachers.Teacher, sets: int, precision: str, num_ste
         teacher = jax.tree.map(lambda leaf: leaf.astype(dtype), teacher)
 
         def chunk(flat: Array) -> Array:
-            gradient = jax.grad(lambda flat: energy_lib.set_logits(teacher, flat.reshape(x.shape[1:])).sum())
+            gradient = jax.grad(lambda flat: set_logits(teacher, flat.reshape(x.shape[1:])).sum())
             return lax.scan(lambda flat, _: (flat + 1e-6 * gradient(flat), None), flat, None, length=num_steps)[0]
 
         return lax.map(chunk, x.reshape(*x.shape[:3], -1))
@@ -244,7 +252,7 @@ def _bare_gradient(teacher: teachers.Teacher, sets: int, precision: str, num_ste
 
 
 def _matrix_product(dtype: Any) -> Callable[[], Any]:
-    """One product of square matrices on every device, bf16 with float32 sums."""
+    """A function that computes one product of square matrices on every device. bf16 matrices have float32 sums."""
     matrix = np.ones((jax.local_device_count(), _MATRIX, _MATRIX), dtype)
     run = parallel.map_devices(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32), in_axes=(0,))
     matrix = run(matrix).astype(dtype) / _MATRIX
@@ -252,7 +260,10 @@ def _matrix_product(dtype: Any) -> Callable[[], Any]:
 
 
 def _flops(teacher: teachers.Teacher) -> float:
-    """Of one sample's input gradient, as XLA counts them for ordinary convolutions, whatever form is run."""
+    """The floating-point operations of the input gradient of one sample.
+
+    XLA counts them for ordinary convolutions, which JAX uses on a GPU, even if another form runs here.
+    """
     x = jax.ShapeDtypeStruct((_NUM_GROUPS.value, *teacher.spec.shape), jnp.float32)
     with mock.patch.object(jax, "default_backend", return_value="gpu"):
         gradient = jax.jit(jax.grad(lambda x, teacher: teacher(x).sum())).lower(x, teacher)
@@ -263,7 +274,12 @@ def _flops(teacher: teachers.Teacher) -> float:
 def _baseline(
     name: str, teacher: teachers.Teacher, spec: DataSpec, num_steps: int
 ) -> tuple[dict[str, float], dict[str, tuple[Callable[[], Any], int]]]:
-    """Relative errors of the loss and of its gradient between both implementations, and PyTorch's runs."""
+    """The baseline in PyTorch.
+
+    Returns:
+      Relative differences of the loss and of its gradient between both implementations; and functions of PyTorch's
+      steps by label, each with its number of steps.
+    """
     import torch
     import torch_baseline
 
@@ -275,7 +291,7 @@ def _baseline(
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     errors = torch_baseline.disagreement(name, teacher, start, target, settings, device)
     if max(errors.values()) > 1e-4:
-        sys.exit(f"error: {name}: PyTorch computes another loss or gradient, relative errors {errors}")
+        sys.exit(f"error: {name}: PyTorch computes another loss or gradient; relative differences: {errors}")
     network, params = torch_baseline.NETWORKS[name], torch_baseline.convert(teacher.variables, device)
     x, labels = torch_baseline.tensors(start, target, device)
 
@@ -314,7 +330,7 @@ def _machine() -> dict[str, Any]:
 
 
 def _profile_row(case: dict[str, Any]) -> str:
-    """The ten dearest operations in a few lines."""
+    """The ten slowest operations, as lines of text."""
     spent = case["milliseconds_per_step"]
     lines = [f"{milliseconds:9.2f} ms  {place}" for place, milliseconds in list(spent.items())[:10]]
     return "\n".join(
@@ -323,7 +339,7 @@ def _profile_row(case: dict[str, Any]) -> str:
 
 
 def _row(case: dict[str, Any]) -> str:
-    """One network's figures in a few lines."""
+    """The measurements of one network, as lines of text."""
     median = {label: statistics.median(values) for label, values in case["seconds"].items()}
     lines = [f"{case['network']}: {case['flops_per_step'] / 1e9:.2f} GFLOP a step of {_BATCH_SIZE.value} samples"]
     for precision in _PRECISIONS.value:

@@ -1,9 +1,9 @@
-"""Trains a teacher, makes samples from it alone, trains a student on them, and reports.
+"""Trains a teacher, makes samples from the teacher alone, trains a student on the samples, and writes a report.
 
     python scripts/run.py --config=configs/digits.py
     python scripts/run.py --config=configs/digits.py:smoke --workdir=/tmp/digits --config.synthesis.num_steps=32
 
-`--help` lists the flags, `--print_config` the fields of a config. A stopped run goes on with the same command.
+`--help` lists the flags. `--print_config` lists the fields of a config. The same command resumes a stopped run.
 """
 
 from cake_jax.cli import main

@@ -1,4 +1,4 @@
-"""The same synthesis step in eager PyTorch, written from the formulas: what `benchmark.py` compares with.
+"""The CAKE step in eager PyTorch, written from the formulas. `benchmark.py` compares `cake_jax` with it.
 
 The networks are those of `cake_jax.models`, with the same weights.
 """
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from flax.traverse_util import flatten_dict, unflatten_dict
 from torch import Tensor
 
-from cake_jax.synthesis.objective import energy as jax_energy
-from cake_jax.synthesis.settings import SynthesisSettings
+from cake_jax.synthesis import SynthesisSettings
+from cake_jax.synthesis.objective import objective as jax_objective
 from cake_jax.teachers import Teacher
 
 Tree = dict[str, Any]
@@ -23,7 +23,7 @@ Network = Callable[[Tree, Tensor], Tensor]
 
 
 def convert(variables: Mapping[str, Any], device: str = "cpu") -> Tree:
-    """Flax variables as one tree of tensors in PyTorch's layout, batch statistics beside the parameters."""
+    """Converts Flax variables to one tree of tensors in PyTorch's layout. It holds parameters and batch statistics."""
     flat = {**flatten_dict(variables["params"]), **flatten_dict(variables.get("batch_stats", {}))}
 
     def tensor(name: str, leaf: Any) -> Tensor:
@@ -36,7 +36,7 @@ def convert(variables: Mapping[str, Any], device: str = "cpu") -> Tree:
 
 
 def mlp(p: Tree, x: Tensor) -> Tensor:
-    """`models.MLP` of `[B, C, H, W]` with one channel."""
+    """`models.MLP`. x is `[B, 1, H, W]`. Returns logits, like all networks here."""
     x = x.flatten(1)
     for layer in range(len(p) - 1):
         x = F.relu(_dense(p[f"Dense_{layer}"], x))
@@ -44,7 +44,7 @@ def mlp(p: Tree, x: Tensor) -> Tensor:
 
 
 def lenet5(p: Tree, x: Tensor) -> Tensor:
-    """`models.LeNet5` of `[B, C, 28, 28]`."""
+    """`models.LeNet5`. x is `[B, C, 28, 28]`."""
     x = F.pad(x, (2, 2, 2, 2))
     x = F.max_pool2d(F.relu(_conv(p["Conv_0"], x)), 2)
     x = F.max_pool2d(F.relu(_conv(p["Conv_1"], x)), 2)
@@ -53,7 +53,7 @@ def lenet5(p: Tree, x: Tensor) -> Tensor:
 
 
 def cnn(p: Tree, x: Tensor) -> Tensor:
-    """`models.CNN` of `[B, C, 28, 28]`."""
+    """`models.CNN`. x is `[B, C, 28, 28]`."""
     x = F.relu(_conv(p["Conv_0"], x))
     for layer in (1, 2, 3):
         x = F.max_pool2d(F.relu(_conv(p[f"Conv_{layer}"], x)), 2)
@@ -61,7 +61,7 @@ def cnn(p: Tree, x: Tensor) -> Tensor:
 
 
 def resnet(p: Tree, x: Tensor) -> Tensor:
-    """`models.ResNet` of basic blocks with the small-image stem, evaluation mode."""
+    """`models.ResNet` with basic blocks and the stem for small images, in evaluation mode. x is `[B, C, H, W]`."""
     x = F.relu(_norm(p["BatchNorm_0"], _conv(p["Conv_0"], x, padding=1)))
     for number in range(len(p) - 3):
         b = p[f"BasicBlock_{number}"]
@@ -73,7 +73,7 @@ def resnet(p: Tree, x: Tensor) -> Tensor:
 
 
 def small_vit(p: Tree, x: Tensor, patch: int = 4, heads: int = 4) -> Tensor:
-    """`models.SmallViT` of `[B, C, H, W]` that `patch` divides."""
+    """`models.SmallViT`. x is `[B, C, H, W]`. H and W must be multiples of `patch`."""
     (batch, _, height, width), shift = x.shape, patch // 2
     padded = F.pad(x, (shift, shift, shift, shift))
     corners = [(0, 0), (0, 2 * shift), (2 * shift, 0), (2 * shift, 2 * shift)]
@@ -105,8 +105,8 @@ NETWORKS: dict[str, Network] = {
 }
 
 
-def energy(logits: Tensor, x: Tensor, target: Tensor, settings: SynthesisSettings) -> Tensor:
-    """L of a whole mini-batch: logits `[N, K]`, images `[N, C, H, W]`, target `[N]`, set by set."""
+def objective(logits: Tensor, x: Tensor, target: Tensor, settings: SynthesisSettings) -> Tensor:
+    """The loss L of a mini-batch, set by set: logits `[N, K]`, images x `[N, C, H, W]`, target classes `[N]`."""
     weights, groups = settings.weights, settings.num_groups
     logits = logits.float()
     sets = logits.reshape(-1, groups, logits.shape[-1])
@@ -119,25 +119,25 @@ def energy(logits: Tensor, x: Tensor, target: Tensor, settings: SynthesisSetting
 def gradient(
     network: Network, p: Tree, x: Tensor, target: Tensor, settings: SynthesisSettings, autocast: torch.dtype | None
 ) -> tuple[Tensor, Tensor]:
-    """L and its gradient at x, in float32 or under autocast."""
+    """L, and its gradient with respect to x. The network computes in `autocast`, or in float32 if None."""
     x = x.detach().requires_grad_()
     with torch.autocast(x.device.type, autocast, enabled=autocast is not None):
         logits = network(p, x)
-    loss = energy(logits, x, target, settings)
+    loss = objective(logits, x, target, settings)
     return loss.detach(), torch.autograd.grad(loss, x)[0]
 
 
 def steps(
     network: Network, p: Tree, x: Tensor, target: Tensor, settings: SynthesisSettings, autocast: torch.dtype | None
 ) -> Tensor:
-    """x after `num_steps` CAKE steps at a constant step size."""
+    """x after `settings.num_steps` CAKE steps with a constant step size."""
     for _ in range(settings.num_steps):
         x = x - settings.step_size * gradient(network, p, x, target, settings, autocast)[1]
     return x
 
 
 def tensors(x: Any, target: Any, device: str = "cpu") -> tuple[Tensor, Tensor]:
-    """Sets `[S, G, H, W, C]` and targets `[S, G]` as `[N, C, H, W]` and `[N]`."""
+    """Converts sets `[S, G, H, W, C]` and target classes `[S, G]` to tensors `[N, C, H, W]` and `[N]`."""
     images = torch.from_numpy(np.array(x)).flatten(0, 1).permute(0, 3, 1, 2).contiguous()
     return images.to(device), torch.from_numpy(np.array(target, np.int64)).flatten().to(device)
 
@@ -145,13 +145,21 @@ def tensors(x: Any, target: Any, device: str = "cpu") -> tuple[Tensor, Tensor]:
 def disagreement(
     name: str, teacher: Teacher, x: Any, target: Any, settings: SynthesisSettings, device: str = "cpu"
 ) -> dict[str, float]:
-    """Relative differences of L and of its gradient between `cake_jax` and this module, at sets `[S, G, H, W, C]`.
+    """Relative differences between `cake_jax` and this module, of the `loss` L and of its `gradient`.
 
-    The gradient's is the median over the samples: in a deep network of ReLUs a few samples have a unit so near its kink
-    that rounding decides, in either implementation.
+    The gradient's difference is the median over the samples. In a deep network with ReLUs, a few samples have a unit so
+    close to its kink that rounding decides the gradient, in both implementations.
+
+    Args:
+      name: A name in `NETWORKS`.
+      teacher: The network in JAX.
+      x: Sets `[S, G, H, W, C]`.
+      target: Target classes `[S, G]`.
+      settings: The settings of the synthesis.
+      device: PyTorch's device.
     """
     mask = jnp.ones(len(x), bool)
-    ours = jax.jit(lambda x: jax.value_and_grad(jax_energy, has_aux=True)(x, teacher, target, mask, settings))
+    ours = jax.jit(lambda x: jax.value_and_grad(jax_objective, has_aux=True)(x, teacher, target, mask, settings))
     (our_loss, _), our_gradient = ours(x)
     loss, theirs = gradient(
         NETWORKS[name], convert(teacher.variables, device), *tensors(x, target, device), settings, None

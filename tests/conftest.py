@@ -1,6 +1,6 @@
-"""For every test: two CPU devices, so that the code for several runs on any machine, and no cache of earlier runs.
+"""The setup of all tests: two CPU devices, so that sharded code is tested on any machine, and an empty cache.
 
-Programs that a test's processes compile are kept for the other tests, as a user's are for later runs.
+Compiled programs are kept in the cache: the processes of one test session share them, as runs of a user do.
 """
 
 import atexit
@@ -10,11 +10,17 @@ import tempfile
 
 import jax
 
-jax.config.update("jax_num_cpu_devices", 2)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits the environment of the process that started it
+    os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cake_jax-test-cache-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["XDG_CACHE_HOME"] + "/compiled"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
-os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cake_jax-test-cache-")
-atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
-jax.config.update("jax_compilation_cache_dir", os.environ["XDG_CACHE_HOME"] + "/compiled")
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["XDG_CACHE_HOME"] + "/compiled"
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+
+def pytest_configure(config):
+    """Ignores a program that another process has not written in full yet: JAX then compiles it again."""
+    config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry")

@@ -1,4 +1,4 @@
-"""PyTorch networks with the names and shapes of torchvision's and timm's, and a few steps of training for them."""
+"""PyTorch networks with the names and shapes of torchvision's and timm's, and a short training for them."""
 
 import numpy as np
 import torch
@@ -138,9 +138,10 @@ class TorchvisionViT(nn.Module):
 
 
 def train(network, size, classes, steps=3):
-    """A few steps on inputs that are not normalised, so that the statistics of batch norm move.
+    """Trains a network for a few steps, and returns it in evaluation mode.
 
-    First weights are large enough for what the layers below say to reach the logits.
+    The inputs are not normalised, so that the statistics of batch norm change. The initial weights are large enough for
+    every layer to change the logits.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -158,13 +159,13 @@ def train(network, size, classes, steps=3):
 
 
 def logits(network, x):
-    """Of x `[B, H, W, C]`, as NumPy arrays."""
+    """Logits `[B, K]` of x `[B, H, W, C]`, as NumPy arrays."""
     with torch.no_grad():
         return network(torch.from_numpy(np.array(x)).permute(0, 3, 1, 2)).numpy()
 
 
 def input_gradient(network, x, cotangent):
-    """Of the logits weighted by `cotangent`, with respect to x `[B, H, W, C]`."""
+    """Gradient of the logits weighted by `cotangent` with respect to x `[B, H, W, C]`."""
     x = torch.from_numpy(np.array(x)).requires_grad_()
     (network(x.permute(0, 3, 1, 2)) * torch.from_numpy(np.array(cotangent))).sum().backward()
     return x.grad.numpy()

@@ -35,7 +35,7 @@ def check(names: tuple[str, ...], spec: DataSpec, field: str) -> None:
       CakeError: A name is unknown, the inputs are not images, or an augmentation lacks the range of the pixels.
     """
     for name in names:
-        checks.one_of(field, name, NAMES)
+        checks.one_of(field, name, AUGMENTATIONS)
         if not spec.is_image:
             raise CakeError(f"{field}: '{name}' is for images; leave it empty for inputs of shape {spec.shape}")
         if AUGMENTATIONS[name].needs_pixels and (spec.low is None or spec.high is None or spec.shape[-1] not in (1, 3)):

@@ -22,22 +22,22 @@ def evaluate(
     x: Array,
     y: np.ndarray | None,
 ) -> dict[str, Any]:
-    """Judges a student with all of `EVALUATORS`.
+    """Evaluates a student with all of `EVALUATORS`.
 
     Args:
-      student: The model to judge.
-      teacher: The model that it mimics, or None. Queries of a black box count.
+      student: The model to evaluate.
+      teacher: The model that the student mimics: a `Teacher`, a `BlackBox`, whose queries count, or a differentiable
+        function. None if there is none.
       x: Inputs, `[N, *shape]`, normalised.
-      y: Classes, `[N]` int. None if they are unknown.
+      y: Classes, `[N]` int. None if unknown.
 
     Returns:
-      The figures of all evaluators: `accuracy`, `per_class_accuracy` and `teacher_accuracy` (see `accuracy`), `agreement`
-      and `kl` (see `fidelity`), and those of evaluators that were added.
+      The figures of all evaluators by name. The built-in ones are those of `accuracy` and `fidelity`.
     """
     teacher = None if teacher is None else as_queryable(teacher, student.spec)
-    answers = Answers(
-        x, y, student.spec.num_classes, student.predict(x), None if teacher is None else teacher.predict(x)
-    )
+    student_logits = student.predict(x)
+    teacher_logits = None if teacher is None else teacher.predict(x)
+    answers = Answers(x, y, student.spec.num_classes, student_logits, teacher_logits)
     return {name: value for evaluator in EVALUATORS.values() for name, value in evaluator(answers).items()}
 
 

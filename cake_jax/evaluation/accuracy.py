@@ -11,11 +11,13 @@ def accuracy(answers: Answers) -> dict[str, Any]:
     """The shares of the inputs that are classified correctly.
 
     Args:
-      answers: The answers.
+      answers: The answers of student and teacher.
 
     Returns:
-      `accuracy` of the student; `per_class_accuracy`, K values, None for a class without inputs; `teacher_accuracy`.
-      Shares from 0 to 1. All are None if the classes are unknown, `teacher_accuracy` also without a teacher.
+      `accuracy`: the student's share, 0 to 1.
+      `per_class_accuracy`: the student's share for each of K classes. None for a class without inputs.
+      `teacher_accuracy`: the teacher's share. None without a teacher.
+      All three are None if the classes are unknown.
     """
     classes = answers.classes
     if classes is None:
@@ -26,7 +28,5 @@ def accuracy(answers: Answers) -> dict[str, Any]:
         "per_class_accuracy": [
             float(correct[classes == k].mean()) if (classes == k).any() else None for k in range(answers.num_classes)
         ],
-        "teacher_accuracy": None
-        if answers.teacher is None
-        else float(np.mean(answers.teacher.argmax(-1) == classes)),
+        "teacher_accuracy": None if answers.teacher is None else float(np.mean(answers.teacher.argmax(-1) == classes)),
     }

@@ -9,12 +9,12 @@ from cake_jax.types import Array
 
 
 class Answers(NamedTuple):
-    """What an evaluator sees: N inputs, and the answers of student and teacher to them.
+    """N inputs, and the answers of student and teacher to them.
 
     Attributes:
       x: Inputs, `[N, *shape]`, normalised.
-      classes: Classes, `[N]` int. None if they are unknown.
-      num_classes: K.
+      classes: Classes, `[N]` int. None if unknown.
+      num_classes: Number of classes K.
       student: The student's logits, `[N, K]` float32.
       teacher: The teacher's logits, `[N, K]` float32. None without a teacher.
     """
@@ -26,5 +26,5 @@ class Answers(NamedTuple):
     teacher: np.ndarray | None
 
 
-# Returns figures by name: JSON-ready values, None for a figure that cannot be computed.
+# Returns figures by name. They are JSON-ready. A figure that cannot be computed is None.
 Evaluator = Callable[[Answers], dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Fidelity of a student: how closely it follows its teacher."""
+"""Fidelity: how closely a student follows its teacher."""
 
 from typing import Any
 
@@ -13,11 +13,12 @@ def fidelity(answers: Answers) -> dict[str, Any]:
     """Agreement and divergence of student and teacher.
 
     Args:
-      answers: The answers.
+      answers: The answers of student and teacher.
 
     Returns:
-      `agreement`: the share of the inputs for which both have the same argmax, 0 to 1. `kl`: mean KL(teacher || student)
-      at temperature 1, in nats. Both are None without a teacher.
+      `agreement`: the share of the inputs for which both have the same argmax, 0 to 1.
+      `kl`: mean KL(teacher || student) at temperature 1, in nats.
+      Both are None without a teacher.
     """
     student, teacher = answers.student, answers.teacher
     if teacher is None:

@@ -9,7 +9,7 @@ from jax import Array
 from cake_jax.synthesis.settings import SynthesisSettings, checked
 from cake_jax.teachers import Teacher
 from cake_jax.training.settings import TrainSettings
-from cake_jax.types import DataSpec, Examples, SampleBatch
+from cake_jax.types import CakeError, DataSpec, Examples, SampleBatch
 
 
 class Queries(NamedTuple):
@@ -116,9 +116,14 @@ def with_method_defaults(kind: type[SynthesisSettings], settings: SynthesisSetti
       kind: The method's `settings`.
       settings: Settings of this kind, which are returned as they are; or plain `SynthesisSettings`. Of the latter,
         fields that differ from their default are kept, and all others get the method's default.
+
+    Raises:
+      CakeError: The settings are those of another method.
     """
     if isinstance(settings, kind):
         return settings
+    if type(settings) is not SynthesisSettings:
+        raise CakeError(f"settings: {type(settings).__name__} belong to another method; pass {kind.__name__}")
     given = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(SynthesisSettings)

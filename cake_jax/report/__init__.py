@@ -1,4 +1,4 @@
-"""What a person looks at: figures, the HTML report, tables, and comparisons of runs."""
+"""The report of a run, and tables and figures of several runs."""
 
 from cake_jax.report.figures import FIGURES
 from cake_jax.report.figures.boundaries import decision_boundaries

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cake_jax.report.tables import markdown, run_figures
+from cake_jax.report.tables import markdown, percent, run_figures
 
 
 def table(runs: list[dict[str, Any]], names: list[str]) -> str:
@@ -51,10 +51,10 @@ def _accuracies(runs: list[dict[str, Any]], names: list[str]) -> np.ndarray:
     accuracies = np.full((len(names), len(names)), np.nan)
     for run in map(run_figures, runs):
         teacher, student = run.variant.split("-")[:2]
-        accuracies[names.index(teacher), names.index(student)] = 100 * run.student_accuracy
+        accuracies[names.index(teacher), names.index(student)] = percent(run.student_accuracy)
     return accuracies
 
 
 def _teacher_accuracies(runs: list[dict[str, Any]]) -> dict[str, float]:
     """The teachers' accuracies in percent, by name."""
-    return {run.variant.split("-")[0]: 100 * run.teacher_accuracy for run in map(run_figures, runs)}
+    return {run.variant.split("-")[0]: percent(run.teacher_accuracy) for run in map(run_figures, runs)}

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page with its figures, which needs no network."""
+"""The report of a run: one HTML page that embeds its figures and needs no network."""
 
 import base64
 import html
@@ -13,7 +13,7 @@ from cake_jax.report.tables import summary_rows
 
 
 def write(record: Record) -> None:
-    """Draws the figures of a run into `figures/` and writes `report.html`.
+    """Draws the figures of `FIGURES` into the run's folder `figures/`, and writes `report.html`.
 
     Args:
       record: The run.

@@ -1,4 +1,4 @@
-"""What the report of a run is made of."""
+"""The content of a run, from which the report is made."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,16 +10,16 @@ from cake_jax.teachers import Teacher
 
 
 class Record(NamedTuple):
-    """A run, as the report sees it.
+    """A run.
 
     Attributes:
       folder: The run's folder.
       results: The content of `results.json`.
-      log: The metrics.
-      teacher: The run's own teacher, or None.
-      student: The student, or None.
+      log: The metrics of all stages.
+      teacher: The run's own teacher. None if the run has none.
+      student: The student. None if none was trained.
       samples: The sample store. May be empty.
-      dataset: The real data, or None.
+      dataset: The real data. None if they were not loaded.
     """
 
     folder: Path

@@ -1,5 +1,6 @@
 """The figures of a run, read from its results in one place, and shown as a summary or in a Markdown table."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ class RunFigures(NamedTuple):
       gradient_queries: Gradient queries of the synthesis.
       teacher_queries: Both kinds of queries together.
       seconds: Seconds of each stage, and their `total`.
-      logit_gaps: `start` and `end`, as `comparison.logit_gaps` returns them. None if the results lack them.
+      logit_gaps: Logit gaps at `start` and `end`, if the results hold them. See `comparison.logit_gaps`.
     """
 
     method: str
@@ -93,6 +94,11 @@ def summary_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
 def summary(results: dict[str, Any]) -> str:
     """The rows of `summary_rows` as lines of text."""
     return "\n".join(f"{name:<28} {value}" for name, value in summary_rows(results))
+
+
+def percent(share: float | None) -> float:
+    """A share in percent. NaN for None."""
+    return math.nan if share is None else 100 * share
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

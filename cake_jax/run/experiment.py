@@ -5,6 +5,7 @@ at what the run's folder holds, and does what is missing. Real data are read by 
 evaluation, never while samples are made or the student trains. The method `real` is the exception: it labels them.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,12 @@ def run(
         print(f"{workdir} holds the finished run of this config; nothing to do. See {workdir / folder.REPORT}")
         return done
     log = MetricsLog(workdir / folder.METRICS, [WRITERS[name](workdir) for name in settings.metrics_writers])
+    with contextlib.closing(log):
+        return _run_stages(settings, workdir, {"config_name": config_name, "variant": variant}, log)
+
+
+def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log: MetricsLog) -> dict[str, Any]:
+    """Runs the stages in order, and writes results and report."""
     run_keys = keys.run_keys(settings.seed)
 
     # Teacher
@@ -78,16 +85,11 @@ def run(
         figures = _evaluation(dataset, judged, student, workdir / folder.ROUNDS) if dataset else {}
 
         # Results and report
-        results = {
-            "config_name": config_name,
-            "variant": variant,
-            **results_lib.collect(settings, teacher, student, store, figures, log),
-            "ledger": {"queries": box.queries} if box else None,
-        }
+        collected = results_lib.collect(settings, teacher, student, store, figures, log)
+        results = {**names, **collected, "ledger": {"queries": box.queries} if box else None}
     report.write(report.Record(workdir, results, log, teacher, student, store, dataset))
     write_atomically(workdir / folder.RESULTS, json.dumps(results, indent=1).encode())
     parallel.wait_for_all("results")
-    log.close()
     print(report.summary(results))
     print(f"report: {workdir / folder.REPORT}")
     return results

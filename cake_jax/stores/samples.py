@@ -122,7 +122,8 @@ class SampleStore:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise CakeError(f"{path}: cannot be read ({error.strerror}); run again to make it anew") from error
+            mend = "make it readable, or delete it and run again"
+            raise CakeError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
         if hashlib.sha256(content).hexdigest() != self.entries[batch]["sha256"]:
             raise CakeError(f"{path}: damaged, its checksum differs; delete it and run again to make it anew")
         with np.load(io.BytesIO(content), allow_pickle=False) as shard:

@@ -24,7 +24,7 @@ class Labels(NamedTuple):
 
 def from_logits(logits: np.ndarray) -> Labels:
     """Labels of the teacher's logits `[N, K]`: the hard label is the argmax."""
-    return Labels(np.asarray(logits.argmax(axis=-1), np.int32), logits)
+    return Labels(logits.argmax(axis=-1).astype(np.int32), logits)
 
 
 # (a model's logits [B, K], labels of B examples) -> [B]. Hashable, and equal for equal losses.

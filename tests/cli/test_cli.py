@@ -1,96 +1,155 @@
-"""The command line as a user meets it: wrong inputs, dry run, config printing, the installed command."""
+"""The command line: wrong inputs, printing instead of running, and how it is started."""
 
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+import jax
 import pytest
+import runs
+from runs import ROOT, error_of
 
-ROOT = Path(__file__).parents[2]
+from cake_jax import config as config_lib
+from cake_jax.cli import launcher
+from cake_jax.run import experiment
+
+DIGITS = "--config=configs/digits.py"
+SMOKE = "--config=configs/two_moons.py:smoke"
 
 
-def cli(*arguments, cwd=ROOT, timeout=120):
-    command = [sys.executable, str(ROOT / "scripts" / "run.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=timeout)
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([DIGITS, "--config.synthesis.nmu_steps=3"], "config.synthesis.nmu_steps: no such field"),
+        ([DIGITS, "--config.nope=3"], "config.nope: no such field"),
+        ([DIGITS, "--config.seed=abc"], "flag --config.seed=abc: "),
+        ([f"{DIGITS}:nope"], "config: no variant 'nope'; there are smoke, "),
+        (["--config=configs/nope.py"], "configs/nope.py"),
+        ([DIGITS, "--nope"], "'nope'"),
+        ([DIGITS, "stray"], "'stray' is no flag"),
+        ([], "name a config: --config="),
+    ],
+)
+def test_arguments_that_cannot_be_parsed_are_refused(arguments, message, tmp_path):
+    ended = runs.command(*arguments, f"--workdir={tmp_path / 'run'}")
+    assert ended.code == 2
+    assert message in error_of(ended)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([f"{DIGITS}:nope"], 2, "config: no variant 'nope'; there are smoke, "),
+        ([DIGITS, "--config.synthesis.num_groups=11"], 1, "synthesis.num_groups: 11 groups need as many classes"),
+    ],
+)
+def test_a_wrong_input_is_one_line_of_the_script(arguments, code, message, tmp_path):
+    ended = runs.script(*arguments, f"--workdir={tmp_path / 'run'}")
+    assert ended.code == code
+    assert error_of(ended).startswith(message)
+
+
+def test_a_data_set_that_is_missing_is_named(tmp_path):
+    arguments = ["--config=configs/mnist.py:smoke", f"--config.dataset.data_dir={tmp_path}"]
+    ended = runs.command(*arguments, f"--workdir={tmp_path / 'run'}")
+    assert ended.code == 1
+    assert error_of(ended).startswith("dataset.data_dir: ")
+    assert str(tmp_path) in error_of(ended)
+
+
+def test_a_config_that_lacks_a_field_is_named(tmp_path):
+    content = "from ml_collections import ConfigDict\n\n\ndef get_config():\n    return ConfigDict({'seed': 0})\n"
+    (tmp_path / "bare.py").write_text(content)
+    ended = runs.command(f"--config={tmp_path / 'bare.py'}")
+    assert ended.code == 2
+    assert error_of(ended).startswith("config.black_box.answers: missing")
+
+
+def test_a_mistake_in_a_config_file_is_named_without_a_traceback(tmp_path):
+    (tmp_path / "wrong.py").write_text("def get_config():\n    raise TypeError('seven is no string')\n")
+    assert "seven is no string" in error_of(runs.command(f"--config={tmp_path / 'wrong.py'}"))
+
+
+def test_a_dry_run_counts_and_leaves_nothing(tmp_path):
+    ended = runs.command(SMOKE, "--dry_run", f"--workdir={tmp_path / 'run'}")
+    assert (ended.code, ended.err) == (0, "")
+    synthesis = json.loads(runs.command(SMOKE, "--print_config").out)["synthesis"]
+    samples = synthesis["num_batches"] * synthesis["batch_size"]
+    assert f"{samples:,} samples" in ended.out
+    assert f"{samples * synthesis['num_steps']:,} gradient" in ended.out
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_printed_config_has_every_field_and_its_override():
+    ended = runs.command(SMOKE, "--print_config", "--config.seed=4", "--config.teacher.augment=('flip','crop')")
+    config = json.loads(ended.out)
+    assert (config["seed"], config["teacher"]["augment"]) == (4, ["flip", "crop"])
+    assert config.keys() == config_lib.default().keys()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_flags_reach_the_run(overwrite, tmp_path, monkeypatch):
+    received = {}
+
+    def run(settings, workdir, **options):
+        received.update(options, seed=settings.seed, workdir=Path(workdir))
+
+    monkeypatch.setattr(experiment, "run", run)
+    flags = ["--overwrite"] if overwrite else [f"--workdir={tmp_path / 'run'}"]
+    ended = runs.command(SMOKE, "--config.seed=4", *flags)
+    assert (ended.code, ended.err) == (0, "")
+    workdir = Path("runs/two_moons-smoke") if overwrite else tmp_path / "run"
+    expected = {"config_name": "two_moons", "variant": "smoke", "overwrite": overwrite}
+    assert received == {**expected, "seed": 4, "workdir": workdir}
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "run", interrupted)
+    ended = runs.command(SMOKE, f"--workdir={tmp_path / 'run'}")
+    assert ended.code == 130
+    assert len(ended.err.splitlines()) == 1
+    assert "same command" in ended.err
+
+
+def test_an_error_of_the_library_is_not_hidden(tmp_path, monkeypatch):
+    """A mistake in the library itself ends with its traceback."""
+
+    def broken(*arguments, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(experiment, "run", broken)
+    with pytest.raises(ZeroDivisionError):
+        runs.command(SMOKE, f"--workdir={tmp_path / 'run'}")
+
+
+def test_processes_are_launched_with_the_same_arguments(tmp_path, monkeypatch):
+    launched = []
+    monkeypatch.setattr(launcher, "launch", lambda argv, count: launched.append((argv, count)) or 7)
+    ended = runs.command(SMOKE, "--processes=3", f"--workdir={tmp_path}")
+    assert ended.code == 7
+    devices = f"--cpu_devices={jax.device_count()}"
+    assert launched == [([devices, SMOKE, "--processes=3", f"--workdir={tmp_path}", "--processes=0"], 3)]
 
 
 @pytest.mark.parametrize("users_own", [True, False])
 def test_compiled_programs_are_kept(users_own, tmp_path, monkeypatch):
+    """In the folder that the user has set, else in the user's cache folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "own") if users_own else "")
-    tiny = ["--config.run.student=False", "--config.teacher.epochs=1", "--config.synthesis.num_batches=1"]
-    process = cli("--config=configs/two_moons.py", f"--workdir={tmp_path / 'run'}", *tiny)
-    assert process.returncode == 0, process.stderr
-    kept = [path for path in tmp_path.rglob("*-cache") if path.is_file()]
-    assert kept
-    assert all(path.is_relative_to(tmp_path / ("own" if users_own else "cache/cake_jax")) for path in kept)
+    folders = []
+    monkeypatch.setattr(jax.config, "update", lambda name, value: folders.append(value) if "cache_dir" in name else None)
+    assert runs.command(SMOKE, "--print_config").code == 0
+    assert len(folders) == (0 if users_own else 1)
+    assert all(Path(folder).is_relative_to(tmp_path / "cache" / "cake_jax") for folder in folders)
 
 
-def one_line(process):
-    """The error of a failed command: a single line, no traceback."""
-    assert process.returncode != 0
-    lines = process.stderr.strip().splitlines()
-    assert len(lines) == 1, process.stderr
-    assert "Traceback" not in process.stdout
-    return lines[0]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["--config=configs/digits.py", "--config.synthesis.nmu_steps=3"], "config.synthesis.nmu_steps: no such field"),
-        (["--config=configs/digits.py", "--config.nope=3"], "config.nope: no such field"),
-        (["--config=configs/digits.py", "--config.seed=abc"], "config.seed"),
-        (["--config=configs/digits.py", "--config.synthesis.num_groups=11"], "synthesis.num_groups: 11 groups"),
-        (
-            ["--config=configs/digits.py", "--config.synthesis.batch_size=7"],
-            "synthesis.batch_size: 7 is not a multiple",
-        ),
-        (["--config=configs/digits.py", "--config.method=bread"], "'bread' is not one of cake"),
-        (["--config=configs/digits.py", "--config.teacher.model.name=vgg"], "model.name: 'vgg' is not one of"),
-        (["--config=configs/digits.py", "--config.run.teacher=False"], "teacher.from_run"),
-        (["--config=configs/digits.py", "--config.teacher.from_run=missing"], "missing"),
-        (["--config=configs/digits.py", "--config.dataset.name=imagenot"], "dataset.name: 'imagenot'"),
-        (["--config=configs/digits.py:nope"], "no variant 'nope'"),
-        (["--config=configs/nope.py"], "nope.py"),
-        (["--config=configs/digits.py", "--nope"], "nope"),
-        (["--config=configs/digits.py", "stray"], "stray"),
-        ([], "--config"),
-    ],
-)
-def test_wrong_input_gives_one_clear_line(arguments, expected, tmp_path):
-    assert expected in one_line(cli(*arguments, f"--workdir={tmp_path / 'run'}"))
-
-
-def test_a_missing_data_set_fails_fast(tmp_path):
-    started = time.monotonic()
-    line = one_line(
-        cli(
-            "--config=configs/mnist.py:smoke",
-            f"--config.dataset.data_dir={tmp_path}",
-            f"--workdir={tmp_path / 'run'}",
-            timeout=60,
-        )
-    )
-    assert "dataset.data_dir" in line
-    assert str(tmp_path) in line
-    assert time.monotonic() - started < 30, "importing and failing"
-
-
-def test_dry_run_counts_and_leaves_nothing(tmp_path):
-    process = cli("--config=configs/digits.py:smoke", "--dry_run", f"--workdir={tmp_path / 'run'}")
-    assert process.returncode == 0, process.stderr
-    config = json.loads(cli("--config=configs/digits.py:smoke", "--print_config").stdout)
-    synthesis = config["synthesis"]
-    samples = synthesis["num_batches"] * synthesis["batch_size"]
-    assert f"{samples:,} samples" in process.stdout
-    assert f"{samples * synthesis['num_steps']:,} gradient" in process.stdout
-    assert not (tmp_path / "run").exists()
-
-
-def test_the_installed_command_runs_a_config_from_anywhere(tmp_path):
+def test_the_installed_command_runs_a_config_from_anywhere(tmp_path, monkeypatch):
+    """And keeps its compiled programs in the user's cache folder."""
     (tmp_path / "mine.py").write_text(
         "from cake_jax.config import default\n\n"
         "def get_config(variant=''):\n"
@@ -99,18 +158,14 @@ def test_the_installed_command_runs_a_config_from_anywhere(tmp_path):
         "    config.synthesis.num_batches, config.synthesis.num_steps = 1, 2\n"
         "    return config\n"
     )
-    command = [str(Path(sys.executable).with_name("cake-jax")), "--config=mine.py", "--config.seed=4"]
-    process = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+    line = [str(Path(sys.executable).with_name("cake-jax")), "--config=mine.py", "--config.seed=4"]
+    process = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert process.returncode == 0, process.stderr
     results = json.loads((tmp_path / "runs" / "mine" / "results.json").read_text())
     assert (results["config_name"], results["variant"], results["seed"]) == ("mine", "", 4)
-
-
-def test_a_config_that_lacks_a_field_is_named(tmp_path):
-    (tmp_path / "bare.py").write_text(
-        "from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict({'seed': 0})\n"
-    )
-    assert "config.black_box.answers: missing" in one_line(cli(f"--config={tmp_path / 'bare.py'}"))
+    assert any(path.is_file() for path in (tmp_path / "cache" / "cake_jax").rglob("*-cache"))
 
 
 def test_the_entry_script_is_short():

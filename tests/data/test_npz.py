@@ -50,10 +50,13 @@ def test_vectors_are_standardised_and_unbounded(path, settings):
     np.testing.assert_allclose(found.train_x.std(axis=0), 1, atol=1e-3)
 
 
-def test_images_of_floats_outside_0_to_1_are_unbounded(path, settings):
-    images = np.random.default_rng(0).normal(size=(30, 6, 5, 1)).astype(np.float32)
+@pytest.mark.parametrize(("low", "high", "bounds"), [(0, 1, (0, 1)), (-0.1, 1, (None, None)), (0, 1.1, (None, None))])
+def test_images_of_floats_are_bounded_only_within_0_to_1(low, high, bounds, path, settings):
+    images = np.random.default_rng(0).uniform(0.2, 0.8, (30, 6, 5, 1)).astype(np.float32)
+    images[4, 3, 2], images[5, 3, 2] = low, high
     np.savez(path, **make_arrays(x_train=images, x_test=images[:9]))
-    assert data.spec_of(settings).low is None
+    spec = data.spec_of(settings)
+    assert (spec.low, spec.high) == bounds
 
 
 def test_specification_is_measured_again_when_the_file_changes(path, settings):

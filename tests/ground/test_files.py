@@ -13,7 +13,7 @@ def no_space(*arguments):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_write_atomically_replaces(tmp_path):
+def test_write_atomically_replaces_the_file(tmp_path):
     path = tmp_path / "file"
     for content in (b"old", b"", b"new"):
         write_atomically(path, content)
@@ -23,7 +23,7 @@ def test_write_atomically_replaces(tmp_path):
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("existing", [True, False])
-def test_write_atomically_that_fails_changes_nothing(tmp_path, monkeypatch, call, existing):
+def test_write_atomically_changes_nothing_if_it_fails(tmp_path, monkeypatch, call, existing):
     path = tmp_path / "file"
     if existing:
         path.write_bytes(b"old")
@@ -33,8 +33,11 @@ def test_write_atomically_that_fails_changes_nothing(tmp_path, monkeypatch, call
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == ([("file", b"old")] if existing else [])
 
 
-def test_the_cache_folder_is_where_the_user_says(monkeypatch):
+def test_cache_folder_follows_the_environment(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/some/cache")
     assert cache_folder("data") == Path("/some/cache/cake_jax/data")
+    default = Path.home() / ".cache" / "cake_jax" / "data"
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert cache_folder("data") == default
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert cache_folder("data") == Path.home() / ".cache" / "cake_jax" / "data"
+    assert cache_folder("data") == default

@@ -1,4 +1,4 @@
-"""Losses against numbers worked out by hand, slow NumPy formulas in double precision, and finite differences."""
+"""Losses: values by hand, slow NumPy formulas in double precision, and gradients by finite differences."""
 
 import itertools
 import math
@@ -23,7 +23,7 @@ def integers(high, *shape, seed=1):
     return np.random.default_rng(seed).integers(0, high, shape).astype(np.int32)
 
 
-# Compiled once a shape, which is faster here than one operation at a time.
+# One compiled program for each shape is faster here than one operation at a time.
 cross_entropy = jax.jit(losses.cross_entropy)
 classification = jax.jit(losses.classification)
 contrastive_mse = jax.jit(losses.contrastive_mse)
@@ -109,14 +109,14 @@ def test_classification_by_hand():
 
 
 def test_contrastive_mse_by_hand():
-    # Two of the four ordered pairs differ, by (4 + 16) / 2 = 10 in the mean over classes: 0.5 * 4 * (2 * 10 / 4).
+    # Two of the four ordered pairs differ, by (4 + 16) / 2 = 10 in the mean over classes. 0.5 * 4 * (2 * 10 / 4) = 10.
     assert float(contrastive_mse(jnp.array([[0.0, 0.0], [2.0, 4.0]]))) == pytest.approx(10.0)
     assert float(contrastive_mse(jnp.full((4, 3), 2.5))) == 0.0
     assert float(contrastive_mse(jnp.array([[1.0, 2.0]]))) == 0.0
 
 
 def test_soft_nearest_neighbour_by_hand():
-    # Squared distances 1, 1, 4; the third sample has no mate.
+    # The squared distances are 1, 1 and 4. The third sample has no mate.
     z, labels = jnp.array([[0.0], [1.0], [2.0]]), jnp.array([0, 0, 1])
     expected = (LN(1 + math.exp(-3)) + LN(2)) / 2
     assert float(snn(z, labels)) == pytest.approx(expected, rel=1e-5)
@@ -125,12 +125,12 @@ def test_soft_nearest_neighbour_by_hand():
 
 
 def test_total_variation_by_hand():
-    # Vertical 3 and 6, horizontal 1 and 4: 4.5 + 2.5.
+    # The vertical differences are 3 and 6, the horizontal ones 1 and 4. Their means are 4.5 and 2.5.
     image = np.array([[0.0, 1.0], [3.0, 7.0]], np.float32)[..., None]
     assert float(total_variation(image)) == pytest.approx(7.0)
-    # Channels scaled by 1, 2 and 6 average to 3 times that.
+    # Channels scaled by 1, 2 and 6 have 3 times that on average.
     assert float(total_variation(image * np.array([1.0, -2.0, 6.0]))) == pytest.approx(21.0)
-    # 2 x 3: vertical 1, 0, 2; horizontal 1, 1, 2, 3.
+    # The vertical differences are 1, 0 and 2, the horizontal ones 1, 1, 2 and 3.
     image = np.array([[0.0, 1.0, 2.0], [-1.0, 1.0, 4.0]], np.float32)[..., None]
     assert float(total_variation(image)) == pytest.approx(1.0 + 7 / 4)
     assert float(total_variation(np.full((4, 4, 3), 9.0, np.float32))) == 0.0
@@ -152,10 +152,10 @@ def test_negative_entropy_gradient_is_finite_at_zero_probability():
 
 def test_distillation_by_hand():
     student, teacher = jnp.array([0.0, LN(3)]), jnp.array([LN(4), 0.0])
-    # Teacher (4/5, 1/5), student (1/4, 3/4).
+    # The teacher's probabilities are 4/5 and 1/5, the student's 1/4 and 3/4.
     expected = 0.8 * LN(4) + 0.2 * LN(4 / 3)
     assert float(distillation(student, teacher, jnp.array(0))) == pytest.approx(expected, rel=1e-6)
-    # At temperature 2: teacher (2/3, 1/3), student (1, sqrt 3) / (1 + sqrt 3).
+    # At temperature 2 the teacher's are 2/3 and 1/3, the student's (1, sqrt 3) / (1 + sqrt 3).
     soft = 4 * (LN(1 + math.sqrt(3)) - LN(3) / 6)
     value = distillation(student, teacher, jnp.array(0), temperature=2.0, hard_weight=0.25)
     assert float(value) == pytest.approx(0.25 * LN(4) + 0.75 * soft, rel=1e-6)
@@ -167,7 +167,21 @@ def test_kl_divergence_by_hand():
     np.testing.assert_allclose(value, [scipy.stats.entropy(a, b) for a, b in zip(p, q, strict=True)], rtol=1e-5)
 
 
-# Values against the slow formulas, over shapes.
+def test_multiclass_hinge_by_hand():
+    """Three classes. Margins above 1 cost nothing, a margin of 0.5 costs 0.5 / 3, and one of -2 costs 3 / 3."""
+    z = jnp.array([[5.0, 1.0, 4.0], [0.5, 1.0, -3.0], [2.0, 0.0, -9.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(multiclass_hinge(z, jnp.array([0, 1, 1, 2])), [0.0, 0.5 / 3, 1.0, 2 / 3], rtol=1e-6)
+
+
+def test_moment_distance_by_hand():
+    mean, var = jnp.array([3.0, 4.0]), jnp.array([1.0, 3.0])
+    assert float(losses.moment_distance(mean, var, jnp.zeros(2), jnp.ones(2))) == pytest.approx(5.0 + 2.0)
+    gradient = jax.grad(losses.moment_distance)(mean, var, jnp.zeros(2), var)
+    np.testing.assert_allclose(gradient, [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_array_equal(jax.grad(losses.moment_distance)(mean, var, mean, var), np.zeros(2))
+
+
+# Values of the slow formulas, for several shapes.
 
 
 @pytest.mark.parametrize("shape", [(4, 3), (5, 4, 3), (2, 3, 6, 5)])
@@ -187,7 +201,7 @@ def test_set_losses_match_slow_formulas(shape):
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_contrastive_mse_does_not_cancel(dtype, offset):
-    # Steps of 8 are what bfloat16 resolves near 1000; the slow formula sees the same rounded logits.
+    # Near 1000, bfloat16 has steps of 4 to 8. The slow formula takes the same rounded logits.
     z = jnp.asarray(random(3, 10, 10, scale=20.0) + offset, dtype)
     value = contrastive_mse(z)
     assert value.dtype == jnp.float32
@@ -197,7 +211,7 @@ def test_contrastive_mse_does_not_cancel(dtype, offset):
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_contrastive_mse_gradient_does_not_cancel(dtype, offset):
-    # d/dz_ik of G sum_i mean_k (z_ik - zbar_k)^2 is 2 G / K (z_ik - zbar_k).
+    # The derivative of G sum_i mean_k (z_ik - zbar_k)^2 by z_ik is 2 G / K (z_ik - zbar_k).
     z = jnp.asarray(random(4, 5, scale=20.0) + offset, dtype)
     exact = np.asarray(z, np.float64)
     exact = 2 * 4 / 5 * (exact - exact.mean(0))
@@ -218,7 +232,7 @@ def test_soft_nearest_neighbour_matches_double_loop(temperature, scale, masked):
     np.testing.assert_allclose(value, slow_snn(np.float64(z), labels, temperature, mask), rtol=1e-4)
 
 
-def test_soft_nearest_neighbour_mask_takes_samples_out():
+def test_soft_nearest_neighbour_mask_removes_samples():
     z, labels = random(8, 3), np.array([0, 0, 1, 1, 2, 2, 0, 1], np.int32)
     mask = np.array([1, 1, 1, 1, 1, 0, 1, 0], bool)
     expected = slow_snn(np.float64(z[mask]), labels[mask])
@@ -229,12 +243,12 @@ def test_soft_nearest_neighbour_mask_takes_samples_out():
     np.testing.assert_array_equal(np.asarray(gradient)[~mask], 0.0)
 
 
-def test_soft_nearest_neighbour_samples_without_mate():
+def test_soft_nearest_neighbour_leaves_out_samples_without_a_mate():
     z = random(4, 3)
     value, gradient = snn_and_gradient(z, np.arange(4))
     assert float(value) == 0.0
     np.testing.assert_array_equal(gradient, np.zeros_like(z))
-    # A mate that is masked out is no mate.
+    # A mate that the mask removes does not count.
     mask = np.array([True, False, True, True])
     assert float(snn(z, np.array([0, 0, 1, 2]), mask=mask)) == 0.0
     # The lone sample still counts as a neighbour of the others, so it has a gradient.
@@ -260,7 +274,7 @@ def test_soft_nearest_neighbour_gradient_is_finite(case):
     assert np.isfinite(gradient).all()
 
 
-def test_soft_nearest_neighbour_is_low_where_classes_cluster():
+def test_soft_nearest_neighbour_is_low_if_classes_cluster():
     labels = np.array([0, 0, 0, 1, 1, 1])
     z = random(6, 2, scale=0.1)
     apart = z + 5.0 * labels[:, None]
@@ -270,7 +284,7 @@ def test_soft_nearest_neighbour_is_low_where_classes_cluster():
 
 @pytest.mark.parametrize("offset", [100.0, 1000.0])
 def test_soft_nearest_neighbour_does_not_cancel(offset):
-    # Distances do not change with a common offset of the logits.
+    # A common offset of the logits does not change distances.
     z, labels = random(8, 4) + np.float32(offset), np.array([0, 0, 0, 1, 1, 2, 2, 1])
     np.testing.assert_allclose(snn(z, labels), slow_snn(np.float64(z), labels), rtol=2e-3)
 
@@ -297,7 +311,7 @@ def test_distillation_matches_formula(tau, weight):
     np.testing.assert_allclose(value, expected, rtol=2e-5)
 
 
-# What the losses mean.
+# Properties.
 
 
 def test_distillation_with_hard_weight_one_is_cross_entropy():
@@ -314,7 +328,7 @@ def test_distillation_gradient_is_the_softmax_difference():
 
 
 def test_distillation_gradient_does_not_vanish_at_high_temperature():
-    # tau^2 cancels the shrinking: at high temperature the gradient is the difference of centred logits over K.
+    # tau^2 makes up for the smaller gradient. At high tau the gradient is the difference of centred logits, over K.
     student, teacher, labels = random(5), random(5, seed=1), np.int32(2)
     gradient = jax.jit(jax.grad(losses.distillation))(student, teacher, labels, temperature=200.0)
     expected = ((student - student.mean()) - (teacher - teacher.mean())) / 5
@@ -330,7 +344,7 @@ def test_kl_divergence_of_equal_distributions_is_zero():
     assert (np.asarray(kl_divergence(z, -z)) > 0.01).all()
 
 
-def test_kl_divergence_is_distillation_less_the_teachers_entropy():
+def test_kl_divergence_is_distillation_minus_the_teachers_entropy():
     student, teacher = random(6, 5), random(6, 5, seed=1)
     entropy = scipy.stats.entropy(scipy.special.softmax(teacher, -1), axis=-1)
     soft = distillation(student, teacher, np.zeros(6, np.int32))
@@ -345,6 +359,15 @@ def test_losses_are_finite_at_extreme_logits(loss):
     assert np.isfinite(value)
     assert float(value) > 0
     assert np.isfinite(gradient).all()
+
+
+def test_multiclass_hinge_equals_pytorch():
+    torch = pytest.importorskip("torch")
+    z, y = random(4, 6, 7, scale=2.0), integers(7, 4, 6)
+    expected = torch.nn.functional.multi_margin_loss(
+        torch.from_numpy(z).reshape(24, 7), torch.from_numpy(y).long().ravel(), reduction="none"
+    )
+    np.testing.assert_allclose(multiclass_hinge(z, y), expected.reshape(4, 6), rtol=1e-5)
 
 
 # Gradients against central differences of the slow formulas.
@@ -376,21 +399,6 @@ GRADIENTS = {
     "kl_divergence": (lambda z: losses.kl_divergence(z, TEACHER), lambda z: slow_kl(z, np.float64(TEACHER))),
     "multiclass_hinge": (lambda z: losses.multiclass_hinge(z, LABELS), lambda z: slow_hinge(z, LABELS)),
 }
-
-
-def test_hinge_by_hand():
-    """Over three classes: right by more than 1 is free, 0.5 too near costs 0.5 / 3, wrong by 2 costs 3 / 3."""
-    z = jnp.array([[5.0, 1.0, 4.0], [0.5, 1.0, -3.0], [2.0, 0.0, -9.0], [0.0, 0.0, 0.0]])
-    np.testing.assert_allclose(multiclass_hinge(z, jnp.array([0, 1, 1, 2])), [0.0, 0.5 / 3, 1.0, 2 / 3], rtol=1e-6)
-
-
-def test_hinge_equals_pytorch():
-    torch = pytest.importorskip("torch")
-    z, y = random(4, 6, 7, scale=2.0), integers(7, 4, 6)
-    expected = torch.nn.functional.multi_margin_loss(
-        torch.from_numpy(z).reshape(24, 7), torch.from_numpy(y).long().ravel(), reduction="none"
-    )
-    np.testing.assert_allclose(multiclass_hinge(z, y), expected.reshape(4, 6), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", GRADIENTS)

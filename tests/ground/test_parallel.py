@@ -1,4 +1,4 @@
-"""Dealing rows out to devices, and mapping over them."""
+"""Devices and processes: rows divided among devices, functions mapped over devices, shares of processes."""
 
 import jax
 import jax.numpy as jnp
@@ -9,18 +9,34 @@ from jax import lax
 from cake_jax import parallel
 
 
-def test_device_count():
-    assert parallel.device_count() == jax.local_device_count()
-    if jax.default_backend() == "cpu":
-        assert parallel.device_count() == 2
+def test_device_counts_of_one_process():
+    devices = 2 if jax.default_backend() == "cpu" else jax.local_device_count()
+    assert parallel.device_count() == parallel.total_device_count() == devices
+    assert parallel.own_devices() == list(range(devices))
+
+
+def test_one_process_is_the_first_and_has_everything():
+    assert parallel.is_first()
+    assert [parallel.as_first(value) for value in (True, False)] == [True, False]
+    assert parallel.own_share([5, 6, 7]) == [5, 6, 7]
+
+
+def test_own_share_divides_items_among_processes(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    shares = []
+    for process in range(3):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        shares.append(list(parallel.own_share(range(7))))
+        assert parallel.is_first() == (process == 0)
+    assert shares == [[0, 3, 6], [1, 4], [2, 5]]
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 4])
 @pytest.mark.parametrize("count", range(1, 10))
-def test_deal(count, chunk):
+def test_deal_numbers_rows_in_order_and_masks_padding(count, chunk):
     rows, mask = parallel.deal(count, chunk)
     devices = parallel.device_count()
-    chunks = -(-count // (devices * chunk))  # No more than the rows need.
+    chunks = -(-count // (devices * chunk))  # The fewest chunks that hold the rows.
     assert rows.shape == mask.shape == (devices, chunks, chunk)
     assert rows.dtype == np.int32
     assert mask.dtype == bool
@@ -39,7 +55,8 @@ def test_gather_undoes_deal(count, chunk):
     np.testing.assert_allclose(back["x"], data["x"], rtol=1e-6)
 
 
-def test_map_devices_reduces_over_devices():
+@pytest.mark.parametrize("mapped", [parallel.map_devices, parallel.map_all_devices])
+def test_mapped_functions_reduce_over_devices(mapped):
     devices = parallel.device_count()
     x = np.arange(devices * 3, dtype=np.float32).reshape(devices, 3) + 1
     weight = np.array([1.0, 10.0, 100.0], np.float32)
@@ -48,28 +65,28 @@ def test_map_devices_reduces_over_devices():
         scaled = tree["x"] * weight
         return scaled, lax.psum(scaled, parallel.AXIS), lax.axis_index(parallel.AXIS)
 
-    scaled, total, index = parallel.map_devices(function, (0, None))({"x": x}, weight)
+    scaled, total, index = mapped(function, (0, None))({"x": x}, weight)
     np.testing.assert_allclose(scaled, x * weight)
     np.testing.assert_allclose(total, np.broadcast_to((x * weight).sum(0), x.shape))
     np.testing.assert_array_equal(index, np.arange(devices))
 
 
-def test_map_devices_with_one_result_for_all():
+@pytest.mark.parametrize("mapped", [parallel.map_devices, parallel.map_all_devices])
+def test_mapped_functions_return_one_result_for_all_devices(mapped):
     devices = parallel.device_count()
     x = np.arange(devices, dtype=np.float32) + 1
 
     def function(x):
         return x, lax.pmean(x, parallel.AXIS)
 
-    each, mean = parallel.map_devices(function, (0,), (0, None))(x)
+    each, mean = mapped(function, (0,), (0, None))(x)
     np.testing.assert_allclose(each, x)
     assert mean.shape == ()
     np.testing.assert_allclose(mean, x.mean())
 
 
 @pytest.mark.parametrize("count", [1, 5, 9])
-def test_masked_sum_over_dealt_rows(count):
-    # What the two together are for: a sum over all rows, whatever their number.
+def test_masked_sum_over_dealt_rows_is_the_sum_of_all_rows(count):
     values = np.random.default_rng(0).normal(size=count).astype(np.float32)
     rows, mask = parallel.deal(count, 2)
 

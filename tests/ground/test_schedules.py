@@ -1,4 +1,4 @@
-"""Schedules at the points where their values follow from the definition."""
+"""Schedules, at points whose values follow from the definition."""
 
 import math
 
@@ -28,8 +28,8 @@ def test_first_step_size_is_the_base(schedule):
     assert schedules.step_size(0, 50, base=0.3, schedule=schedule) == pytest.approx(0.3)
 
 
-def test_step_size_falls_by_the_magnitude():
-    # Half the decades at half time, for both shapes; four decades and a linear fall by default.
+def test_step_size_falls_by_the_decay_magnitude():
+    # At half time, half of the decades are done in both schedules. The default is linear with four decades.
     for schedule in ("linear", "cosine"):
         eta = [schedules.step_size(m, 100, base=1.0, decay_magnitude=6.0, schedule=schedule) for m in range(100)]
         assert eta[50] == pytest.approx(1e-3)
@@ -40,7 +40,7 @@ def test_step_size_falls_by_the_magnitude():
 
 
 @pytest.mark.parametrize("peak", [0.1, 2.0])
-def test_one_cycle(peak):
+def test_one_cycle_follows_its_definition(peak):
     rate = schedules.learning_rate(peak, 1000, schedule="one_cycle")
     assert float(rate(0)) == pytest.approx(peak / 25, rel=1e-4)
     assert float(rate(150)) == pytest.approx((peak + peak / 25) / 2, rel=1e-4)
@@ -53,14 +53,14 @@ def test_one_cycle(peak):
     assert (np.diff(values[12:]) < 0).all()
 
 
-def test_multi_step():
+def test_multi_step_follows_its_definition():
     rate = schedules.learning_rate(0.5, 100, schedule="multi_step")
     for first, last, factor in [(0, 65, 1.0), (66, 79, 0.1), (80, 99, 0.01)]:
         for t in (first, (first + last) // 2, last):
             assert float(rate(t)) == pytest.approx(0.5 * factor, rel=1e-5)
 
 
-def test_constant():
+def test_constant_rate_is_the_peak():
     rate = schedules.learning_rate(0.5, 100, schedule="constant")
     assert [float(rate(t)) for t in (0, 50, 99)] == [0.5] * 3
 

@@ -1,11 +1,11 @@
-"""Data specifications and sample batches."""
+"""Shared types: errors, data specifications and sample batches."""
 
 import json
 
 import numpy as np
 import pytest
 
-from cake_jax.types import CakeError, DataSpec, SampleBatch, concatenate
+from cake_jax.types import CakeError, DataSpec, SampleBatch, concatenate, first_line
 
 RGB = DataSpec(
     shape=(4, 5, 3),
@@ -57,7 +57,7 @@ def assert_rows(samples, rows):
         ("class_names", {"class_names": ("a", "b")}),
     ],
 )
-def test_data_spec_refuses(field, fields):
+def test_data_spec_refuses_wrong_fields(field, fields):
     with pytest.raises(CakeError, match=field) as caught:
         DataSpec(**{"shape": (4, 5, 3), "num_classes": 10, **fields})
     assert "\n" not in str(caught.value)
@@ -72,9 +72,22 @@ def test_data_spec_refuses(field, fields):
         {"shape": (4, 5, 1), "num_classes": 2, "low": -1.0, "class_names": ("a", "b")},
     ],
 )
-def test_data_spec_accepts(fields):
+def test_data_spec_accepts_valid_fields(fields):
     spec = DataSpec(**fields)
     assert spec.is_image == (len(fields["shape"]) == 3)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("one\ntwo"), "one"),
+        (ValueError("\n  one  \ntwo"), "one  "),
+        (ValueError(), "ValueError"),
+        (ValueError("  "), "ValueError"),
+    ],
+)
+def test_first_line_is_never_empty(error, line):
+    assert first_line(error) == line
 
 
 def test_cake_error_is_a_value_error():
@@ -82,7 +95,7 @@ def test_cake_error_is_a_value_error():
         DataSpec(shape=(2,), num_classes=0)
 
 
-def test_normalize_by_channel():
+def test_normalize_uses_the_moments_of_each_channel():
     pixels = np.full((2, 4, 5, 3), 200, np.uint8)
     x = RGB.normalize(pixels)
     assert x.shape == pixels.shape
@@ -94,7 +107,7 @@ def test_normalize_by_channel():
     "spec", [RGB, DataSpec((3,), 2, mean=(1.0, 2.0, 3.0), std=(4.0,)), DataSpec((2, 2, 1), 2, mean=(0.5,), std=(0.1,))]
 )
 @pytest.mark.parametrize("lead", [(), (6,), (2, 3)])
-def test_normalize_round_trip(spec, lead):
+def test_denormalize_reverses_normalize(spec, lead):
     pixels = np.random.default_rng(0).uniform(0.0, 255.0, lead + spec.shape)
     back = spec.denormalize(spec.normalize(pixels))
     assert back.shape == pixels.shape
@@ -111,7 +124,7 @@ def test_denormalize_clips_to_known_bounds(low, high):
 
 
 @pytest.mark.parametrize("spec", [RGB, DataSpec((2,), 4), DataSpec((2,), 4, high=1.5)])
-def test_dict_round_trip_through_json(spec):
+def test_from_dict_reverses_to_dict_through_json(spec):
     back = DataSpec.from_dict(json.loads(json.dumps(spec.to_dict())))
     assert back == spec
     assert hash(back) == hash(spec)
@@ -128,19 +141,19 @@ def test_data_spec_cannot_change():
         RGB.num_classes = 4
 
 
-def test_select():
+def test_select_keeps_the_rows_of_the_mask():
     assert_rows(batch(5).select(np.array([True, False, True, True, False])), [0, 2, 3])
     assert batch(5).select(np.zeros(5, bool)).num_samples == 0
 
 
-def test_concatenate():
+def test_concatenate_keeps_the_order():
     joined = concatenate([batch(2), batch(3, start=2), batch(1, start=5)])
     assert_rows(joined, range(6))
     assert all(isinstance(leaf, np.ndarray) for leaf in joined)
 
 
-def test_concatenate_of_nothing():
-    with pytest.raises(CakeError):
+def test_concatenate_refuses_an_empty_list():
+    with pytest.raises(CakeError, match="no sample batches"):
         concatenate([])
 
 

@@ -57,6 +57,11 @@ def test_resumed_writer_skips_the_steps_of_the_file(tmp_path, path):
     assert path.read_text() == "step,loss\n1,0.5\n2,0.25\n3,0.125\n"
 
 
+def test_step_that_is_written_twice_has_one_row(tmp_path, path):
+    write_rows(tmp_path, [(1, {"loss": 0.5}), (1, {"loss": 9.0})])
+    assert path.read_text() == "step,loss\n1,0.5\n"
+
+
 def test_resumed_writer_keeps_the_columns_of_the_file(tmp_path, path):
     write_rows(tmp_path, [(1, {"a": 1, "b": 2})])
     write_rows(tmp_path, [(2, {"b": 4, "a": 3, "c": 5})])

@@ -1,4 +1,4 @@
-"""The teacher as a pytree, and how it is made."""
+"""The `Teacher` pytree and its constructors."""
 
 import flax
 import flax.linen as nn
@@ -6,18 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cake_errors import message_of
 
 from cake_jax import models
-from cake_jax.teachers import Teacher, as_teacher, from_function, from_linen
-from cake_jax.teachers.teacher import LinenApply
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.teachers import LinenApply, Teacher, as_queryable, from_function, from_linen
+from cake_jax.types import DataSpec
 
 SPEC = DataSpec(shape=(3,), num_classes=2)
 TRACES = []
 
 
 class Counted(nn.Module):
-    """A linear model that notes each time Python runs it."""
+    """A linear model that records its mode each time that Python runs it."""
 
     @nn.compact
     def __call__(self, x, train=False):
@@ -40,12 +40,26 @@ def x():
     return np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 
 
-def test_call(x):
+def test_call_returns_logits(x):
     teacher = linear(0)
     np.testing.assert_allclose(teacher(x), logits(teacher, x), rtol=1e-5, atol=1e-6)
 
 
-def test_second_teacher_of_the_same_kind_does_not_retrace(x):
+@pytest.mark.parametrize("count", [1, 2, 1001])
+def test_predict_returns_logits_on_the_host(count):
+    teacher, x = linear(0), np.random.default_rng(0).normal(size=(count, 3)).astype(np.float32)
+    answer = teacher.predict(x)
+    assert isinstance(answer, np.ndarray)
+    assert (answer.shape, answer.dtype) == ((count, 2), np.float32)
+    np.testing.assert_allclose(answer, logits(teacher, x), rtol=1e-5, atol=1e-6)
+
+
+def test_teacher_gives_full_access_and_free_queries():
+    teacher = linear(0)
+    assert (teacher.access, teacher.queries) == ("statistics", None)
+
+
+def test_equal_architectures_compile_once(x):
     first, second = linear(0), linear(1)
     apply = jax.jit(lambda teacher, x: teacher(x))
     TRACES.clear()
@@ -63,7 +77,7 @@ def test_teacher_runs_in_evaluation_mode(x):
     assert TRACES == [False]
 
 
-def test_grad_with_respect_to_a_teacher(x):
+def test_gradient_with_respect_to_a_teacher(x):
     gradient = jax.jit(jax.grad(lambda teacher, x: teacher(x).sum()))(linear(0), x)
     assert isinstance(gradient, Teacher)
     assert gradient.spec == SPEC
@@ -72,7 +86,7 @@ def test_grad_with_respect_to_a_teacher(x):
     np.testing.assert_allclose(dense["bias"], [5.0, 5.0])
 
 
-def test_grad_with_respect_to_the_input(x):
+def test_gradient_with_respect_to_the_input(x):
     teacher = linear(0)
     gradient = jax.grad(lambda x: teacher(x)[:, 1].sum())(x)
     column = np.asarray(teacher.variables["params"]["Dense_0"]["kernel"])[:, 1]
@@ -88,21 +102,21 @@ def test_vmap_over_stacked_teachers(x):
         np.testing.assert_allclose(value, logits(teacher, x), rtol=1e-5, atol=1e-6)
 
 
-def test_linen_apply_of_equal_modules():
+def test_linen_apply_is_equal_for_equal_modules():
     first, second = (LinenApply(models.create("mlp", SPEC, {"width": 8})) for _ in range(2))
     assert first == second
     assert hash(first) == hash(second)
     assert first != LinenApply(models.create("mlp", SPEC, {"width": 9}))
 
 
-def test_linen_apply_with_options_as_json_gives_them():
+def test_linen_apply_accepts_lists_of_json():
     spec = DataSpec(shape=(8, 8, 1), num_classes=2)
     first, second = (LinenApply(models.create("lenet5", spec, {"features": [3, 8, 60, 42]})) for _ in range(2))
     assert first == second
     assert hash(first) == hash(second)
 
 
-def test_from_function(x):
+def test_teacher_of_a_function(x):
     weights = np.random.default_rng(1).normal(size=(3, 2)).astype(np.float32)
     teacher = from_function(lambda x: x @ weights, SPEC)
     assert teacher.spec == SPEC
@@ -111,82 +125,77 @@ def test_from_function(x):
     np.testing.assert_allclose(gradient, np.broadcast_to(weights[:, 0], x.shape), rtol=1e-6)
 
 
-def test_as_teacher(x):
+def test_as_queryable_keeps_models_and_converts_functions(x):
     teacher = linear(0)
-    assert as_teacher(teacher, SPEC) is teacher
-    np.testing.assert_array_equal(as_teacher(lambda x: x[:, :2], SPEC)(x), x[:, :2])
-    with pytest.raises(CakeError):
-        as_teacher(lambda x: x, SPEC)
+    assert as_queryable(teacher, SPEC) is teacher
+    np.testing.assert_array_equal(as_queryable(lambda x: x[:, :2], SPEC).predict(x), x[:, :2])
+    assert "returns (2, 3)" in message_of(as_queryable, lambda x: x, SPEC)
 
 
-def refuse(x):
-    raise AssertionError
+def fail(x):
+    raise AssertionError("a first line\nand a second")
 
 
 @pytest.mark.parametrize(
-    "function",
+    ("function", "message"),
     [
-        lambda x: x,
-        lambda x: x[:, :1],
-        lambda x: x[:, 0],
-        lambda x: x[:1, :2],
-        lambda x: x @ jnp.zeros((4, 2)),
-        lambda x: (x[:, :2], x),
-        refuse,
+        (lambda x: x, "returns (2, 3)"),
+        (lambda x: x[:, :1], "returns (2, 1)"),
+        (lambda x: x[:, 0], "returns (2,)"),
+        (lambda x: x[:1, :2], "returns (1, 2)"),
+        (lambda x: x @ jnp.zeros((4, 2)), "does not take 2 inputs of shape (3,)"),
+        (lambda x: (x[:, :2], x), "returns tuple"),
+        (fail, "does not take 2 inputs of shape (3,) at once: a first line"),
     ],
-    ids=["too many classes", "too few classes", "no class axis", "batch lost", "other input", "tuple", "refusal"],
+    ids=["too many classes", "too few classes", "no class axis", "batch lost", "other input", "tuple", "failure"],
 )
-def test_function_that_does_not_fit(function):
-    with pytest.raises(CakeError) as caught:
-        from_function(function, SPEC)
-    assert "\n" not in str(caught.value)
+def test_function_that_does_not_fit_is_refused(function, message):
+    assert message in message_of(from_function, function, SPEC)
 
 
 @pytest.mark.parametrize(
-    "spec", [DataSpec((4,), 2), DataSpec((3,), 3), DataSpec((3, 3, 1), 2)], ids=["width", "classes", "image"]
+    ("spec", "message"),
+    [
+        (DataSpec((4,), 2), "does not take 2 inputs of shape (4,)"),
+        (DataSpec((3,), 3), "returns (2, 2)"),
+        (DataSpec((3, 3, 1), 2), "does not take 2 inputs of shape (3, 3, 1)"),
+    ],
+    ids=["width", "classes", "image"],
 )
-def test_module_that_does_not_fit(spec):
+def test_module_that_does_not_fit_is_refused(spec, message):
     module = Counted()
     variables = module.init(jax.random.key(0), jnp.zeros((1, 3)))
-    with pytest.raises(CakeError) as caught:
-        from_linen(module, variables, spec)
-    assert "\n" not in str(caught.value)
+    assert message in message_of(from_linen, module, variables, spec)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_not_finite(value):
+def test_logits_that_are_not_finite_are_refused(value):
     module = Counted()
     variables = module.init(jax.random.key(0), jnp.zeros((1, 3)))
     variables["params"]["Dense_0"]["bias"] = jnp.array([0.0, value])
-    with pytest.raises(CakeError, match="not finite"):
-        from_linen(module, variables, SPEC)
-    with pytest.raises(CakeError, match="not finite"):
-        from_function(lambda x: x[:, :2] + value, SPEC)
-    with pytest.raises(CakeError, match="not finite"):
-        from_function(lambda x: jnp.log(x[:, :2]), SPEC)
+    assert "not finite" in message_of(from_linen, module, variables, SPEC)
+    assert "not finite" in message_of(from_function, lambda x: x[:, :2] + value, SPEC)
 
 
-def test_a_function_that_fails_when_it_runs():
-    def fail(x):
-        raise ValueError("not today")
+def test_logarithms_of_negative_inputs_are_refused():
+    assert "not finite" in message_of(from_function, lambda x: jnp.log(x[:, :2]), SPEC)
 
+
+def test_function_that_fails_when_it_runs_is_refused():
     def function(x):
         return jax.pure_callback(fail, jax.ShapeDtypeStruct((len(x), 2), jnp.float32), x)
 
-    with pytest.raises(CakeError, match="fails on 2 inputs") as caught:
-        from_function(function, SPEC)
-    assert "\n" not in str(caught.value)
+    assert "fails on 2 inputs" in message_of(from_function, function, SPEC)
 
 
-def test_a_teacher_without_values_is_asked_for_none(x):
-    """Abstract variables, and under `jit`, where a value is not known yet."""
-    module, asked = Counted(), []
+def test_logits_of_abstract_or_traced_variables_are_not_computed(x):
+    module, calls = Counted(), []
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 3)))
     assert from_linen(module, shapes, SPEC).num_params == 8
     variables = module.init(jax.random.key(0), jnp.zeros((1, 3)))
 
     def counted(x):
-        jax.debug.callback(lambda: asked.append(1))
+        jax.debug.callback(lambda: calls.append(1))
         return x[:, :2]
 
     np.testing.assert_allclose(
@@ -197,7 +206,10 @@ def test_a_teacher_without_values_is_asked_for_none(x):
     jax.jit(lambda x: from_function(counted, SPEC) and x)(x)
     jax.grad(lambda weight: from_function(lambda x: weight * x[:, :2], SPEC)(x).sum())(1.0)
     jax.effects_barrier()
-    assert not asked
+    assert not calls
+    from_function(counted, SPEC)
+    jax.effects_barrier()
+    assert calls, "concrete logits are computed"
 
 
 @pytest.mark.parametrize(
@@ -209,7 +221,7 @@ def test_a_teacher_without_values_is_asked_for_none(x):
         ({"a": np.zeros((3, 2)), "b": np.zeros(())}, 7),
     ],
 )
-def test_num_params(variables, count):
+def test_num_params_counts_the_parameters_only(variables, count):
     assert Teacher(variables, lambda variables, x: x, SPEC).num_params == count
 
 

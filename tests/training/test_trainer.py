@@ -1,4 +1,4 @@
-"""The trainer: against a loop by hand, over devices, resuming, batch norm, losses and refusals."""
+"""The trainer: one epoch against a loop by hand, resumed trainings, batch norm, device calls, and refusals."""
 
 import dataclasses
 
@@ -8,14 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cake_errors import message_of
+from small_training import KEY, SETTINGS, SPEC, history
 
-from cake_jax import models, parallel, train
-from cake_jax.training.trainer import DistillationLoss, TrainSettings
-from cake_jax.types import CakeError, DataSpec, SampleBatch
-
-SPEC = DataSpec((6,), 3)
-SETTINGS = TrainSettings(epochs=4, batch_size=20, learning_rate=0.1, validation_fraction=0.2, schedule="constant")
-KEY = jax.random.key(0)
+from cake_jax import keys, models, parallel
+from cake_jax.training import Labels, TrainSettings, classification_loss, trainer
+from cake_jax.types import DataSpec
 
 
 class WithBatchNorm(nn.Module):
@@ -27,160 +25,196 @@ class WithBatchNorm(nn.Module):
         return nn.Dense(3)(nn.relu(x))
 
 
-@pytest.fixture(scope="module")
-def points():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(205, 6)).astype(np.float32)
-    return x, (x @ rng.normal(size=(6, 3))).argmax(axis=1).astype(np.int32)
+class WithClassLoss(nn.Module):
+    """A linear model with its own loss on classes."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(x)
+
+    @nn.nowrap
+    def class_loss(self, params, logits, classes, batch_size):
+        return jnp.square(logits - jax.nn.one_hot(classes, 3)).sum(axis=-1) + batch_size
 
 
-@pytest.fixture(scope="module")
-def module():
-    return models.create("mlp", SPEC, {"width": 8})
+def test_one_epoch_equals_a_loop_by_hand(module, points):
+    """Gradients averaged over devices are those of the whole batch. Momentum and L2 penalty are the textbook's."""
+    x, labels = points
+    settings = dataclasses.replace(SETTINGS, epochs=2, weight_decay=0.01, validation_fraction=0.0, batch_size=100)
+    trained, info = history(module, x, labels, settings)[-1]
+    training_keys = keys.training_keys(KEY)
+    examples = np.asarray(jax.random.permutation(training_keys.split, 205))
+    params = jax.tree.map(np.asarray, trainer.init(KEY, module, SPEC, settings).params)
+    momentum = jax.tree.map(np.zeros_like, params)
+
+    @jax.jit
+    def loss_and_gradient(params, x, classes):
+        def loss(params):
+            log_p = jax.nn.log_softmax(module.apply({"params": params}, x))
+            return -log_p[jnp.arange(100), classes].mean()
+
+        return jax.value_and_grad(loss)(params)
+
+    for epoch in range(2):
+        order_key = jax.random.fold_in(training_keys.order, epoch)
+        order = examples[np.asarray(jax.random.permutation(order_key, 205))]
+        losses = []
+        for batch in order[:200].reshape(2, 100):
+            loss, gradient = jax.device_get(loss_and_gradient(params, x[batch], labels.classes[batch]))
+            momentum = jax.tree.map(lambda m, g, p: 0.9 * m + g + 0.01 * p, momentum, gradient, params)
+            params = jax.tree.map(lambda p, m: p - 0.1 * m, params, momentum)
+            losses.append(float(loss))
+    assert info.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-6), trained.params, params)
 
 
-def run(module, points, settings, start=None):
-    start = start or train.init(KEY, module, SPEC, settings)
-    return list(train.epochs(KEY, start, module, SPEC, *points, settings))
-
-
-def test_an_epoch_equals_a_loop_of_whole_batches_by_hand(module, points):
-    """Mean gradients over the devices equal the gradient of the whole batch; momentum and L2 as in the textbook."""
-    settings = dataclasses.replace(SETTINGS, epochs=1, weight_decay=0.01, validation_fraction=0.0, batch_size=205)
-    state = train.init(KEY, module, SPEC, settings)
-    rows = len(points[0]) // parallel.device_count() * parallel.device_count()
-    ((trained, info),) = run(module, points, settings)
-    order = np.asarray(jax.random.permutation(jax.random.split(KEY)[0], 205))
-    order = order[np.asarray(jax.random.permutation(jax.random.fold_in(jax.random.split(KEY)[1], 0), 205))][:rows]
-    x, y = points[0][order], points[1][order]
-
-    def loss(params):
-        log_p = jax.nn.log_softmax(module.apply({"params": params}, x))
-        return -log_p[jnp.arange(rows), y].mean()
-
-    value, gradient = jax.value_and_grad(loss)(state.params)
-    expected = jax.tree.map(lambda p, g: p - 0.1 * (g + 0.01 * p), state.params, gradient)
-    assert info.loss == pytest.approx(float(value), rel=1e-5)
-    for ours, theirs in zip(jax.tree.leaves(trained.params), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
-
-
-def test_it_learns_and_validates_on_what_it_does_not_see(module, points):
+def test_validation_uses_examples_that_the_training_leaves_out(module, points):
+    x, labels = points
     settings = dataclasses.replace(SETTINGS, epochs=30, schedule="one_cycle")
-    history = run(module, points, settings)
-    assert [info.epoch for _, info in history] == list(range(1, 31))
-    last = history[-1][1]
-    assert last.accuracy > 0.95
-    assert 0.85 < last.validation_accuracy <= 1
-    wrong = (points[0], (points[1] + 1) % 3)
-    model = train.as_model(module, history[-1][0], SPEC)
-    validation = np.asarray(jax.random.permutation(jax.random.split(KEY)[0], 205))[:41]
-    predicted = np.argmax(model(points[0][validation]), axis=1)
-    assert last.validation_accuracy == pytest.approx(np.mean(predicted == points[1][validation]))
-    assert np.mean(predicted == wrong[1][validation]) < 0.2
+    epochs = history(module, x, labels, settings)
+    assert [info.epoch for _, info in epochs] == list(range(1, 31))
+    state, last = epochs[-1]
+    assert last.accuracy > 0.9
+    held_out = np.asarray(jax.random.permutation(keys.training_keys(KEY).split, 205))[:41]
+    logits = trainer.as_model(module, state, SPEC).predict(x[held_out])
+    assert last.validation_accuracy == pytest.approx(np.mean(logits.argmax(axis=1) == labels.classes[held_out]))
+    loss = classification_loss(logits, Labels(labels.classes[held_out])).mean()
+    assert last.validation_loss == pytest.approx(float(loss), rel=1e-5)
+    assert last.validation_accuracy > 0.8
+
+    wrong = labels.classes.copy()
+    wrong[held_out] = (wrong[held_out] + 1) % 3
+    ((_, other),) = history(module, x, Labels(wrong), settings, state=epochs[-2][0])
+    assert (other.loss, other.accuracy) == (last.loss, last.accuracy)
+    assert other.validation_accuracy < 0.2
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-@pytest.mark.parametrize("schedule", ["constant", "one_cycle", "multi_step"])
-def test_going_on_from_a_saved_state_is_bitwise_the_same(module, points, optimizer, schedule):
+def test_without_held_out_examples_there_are_no_validation_figures(module, points):
+    ((_, info),) = history(module, *points, dataclasses.replace(SETTINGS, epochs=1, validation_fraction=0.0))
+    assert info.validation_loss is None
+    assert info.validation_accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule"),
+    [("sgd", "constant"), ("sgd", "one_cycle"), ("sgd", "multi_step"), ("adam", "one_cycle"), ("adamw", "multi_step")],
+)
+def test_resumed_training_is_bitwise_the_same(module, points, optimizer, schedule):
     settings = dataclasses.replace(SETTINGS, optimizer=optimizer, schedule=schedule, learning_rate=0.01)
-    whole = run(module, points, settings)
-    second = jax.tree.map(np.array, whole[1][0])
-    resumed = run(module, points, settings, second)
+    whole = history(module, *points, settings)
+    resumed = history(module, *points, settings, state=jax.tree.map(np.array, whole[1][0]))
     assert len(resumed) == 2
     assert resumed[-1][1] == whole[-1][1]
     jax.tree.map(np.testing.assert_array_equal, resumed[-1][0], whole[-1][0])
 
 
-def test_calls_of_fewer_steps_change_nothing(module, points, monkeypatch):
-    whole = run(module, points, SETTINGS)[-1]
-    monkeypatch.setattr(train, "_CALL_BYTES", 3 * 20 * 6 * 4)
-    parts = run(module, points, SETTINGS)[-1]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parts[0], whole[0])
+def test_the_number_of_steps_in_a_call_changes_only_the_rounding(module, points):
+    """8 steps an epoch, in one call and in calls of 3, 3 and 2."""
+    whole = history(module, *points)[-1]
+    parts = history(module, *points, steps_per_call=3)[-1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parts, whole)
 
 
-def test_batch_statistics_move_and_are_used(points):
+def test_a_device_call_takes_64_mib_of_inputs_at_most(monkeypatch):
+    """4 steps of 32 MiB make two calls. All examples share their memory, so only the calls' copies are large."""
+
+    class FirstValues(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(3)(x[:, :2])
+
+    spec = DataSpec((2**22,), 3)
+    x = np.broadcast_to(np.float32(1.0), (8, 2**22))
+    settings = TrainSettings(epochs=1, batch_size=2, schedule="constant", validation_fraction=0.0)
+    megabytes, map_all_devices = [], parallel.map_all_devices
+
+    def watched(function, **axes):
+        run = map_all_devices(function, **axes)
+
+        def call(state, x, *others):
+            megabytes.append(x.nbytes / 2**20)
+            return run(state, x, *others)
+
+        return call
+
+    monkeypatch.setattr(parallel, "map_all_devices", watched)
+    state = trainer.init(KEY, FirstValues(), spec, settings)
+    labels = Labels(np.arange(8, dtype=np.int32) % 3)
+    ((trained, _),) = trainer.epochs(KEY, state, FirstValues(), spec, x, labels, settings, loss=classification_loss)
+    assert megabytes == [64, 64]
+    assert int(trained.epoch) == 1
+
+
+def test_batch_norm_statistics_are_trained_and_used(points):
     module = WithBatchNorm()
     settings = dataclasses.replace(SETTINGS, epochs=20)
-    state, info = run(module, points, settings)[-1]
-    start = train.init(KEY, module, SPEC, settings)
-    moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), state.model_state, start.model_state)
+    state, info = history(module, *points, settings)[-1]
+    start = trainer.init(KEY, module, SPEC, settings)
+    moved = jax.tree.map(lambda a, b: np.abs(np.subtract(a, b)).max(), state.model_state, start.model_state)
     assert min(jax.tree.leaves(moved)) > 1e-3
-    model = train.as_model(module, state, SPEC)
-    one_by_one = np.concatenate([model(x[None]) for x in points[0][:5]])
-    np.testing.assert_allclose(one_by_one, model(points[0][:5]), atol=1e-5)
+    x, answer = points[0], jax.jit(lambda x: trainer.as_model(module, state, SPEC)(x))
+    one_by_one = np.concatenate([answer(x[i : i + 1]) for i in range(5)])
+    np.testing.assert_allclose(one_by_one, answer(x[:5]), atol=1e-5)
     assert info.validation_accuracy > 0.8
 
 
-def test_distillation_gives_a_model_that_agrees(module, points):
-    x, _ = points
-    logits = (3 * x[:, :3]).astype(np.float32)
-    ones = np.ones(len(x))
-    samples = SampleBatch(x, logits, ones.astype(np.int32), ones.astype(np.float32), ones.astype(np.int32))
-    settings = TrainSettings(
-        epochs=60, batch_size=20, learning_rate=0.05, loss=DistillationLoss(2.0), validation_fraction=0
-    )
-    student = train.distill(KEY, module, samples, settings)
-    assert student.spec == DataSpec((6,), 3)
-    assert np.mean(np.argmax(student(x), axis=1) == logits.argmax(axis=1)) > 0.93
+def test_a_modules_own_loss_is_used_for_classes_alone(points):
+    """The loss of the first step, before the weights move. The batch is the whole batch, over all devices."""
+    x, labels = points
+    module, settings = WithClassLoss(), dataclasses.replace(SETTINGS, epochs=1, batch_size=204, validation_fraction=0.0)
+    state = trainer.init(KEY, module, SPEC, settings)
+    ((_, own),) = history(module, x, labels, settings, state=state)
+    kernel = np.asarray(state.params["Dense_0"]["kernel"])
+    logits = x @ kernel  # the bias starts at 0
+    per_example = np.square(logits - np.eye(3)[labels.classes]).sum(axis=-1)
+    assert own.loss == pytest.approx(per_example.mean() + 204, abs=0.1)
+    ((_, given),) = history(module, x, labels._replace(logits=np.zeros((205, 3), np.float32)), settings, state=state)
+    log_p = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    assert given.loss == pytest.approx(-log_p[np.arange(205), labels.classes].mean(), rel=0.05)
 
 
-def test_a_hard_weight_of_one_sees_only_the_argmax():
-    logits = jnp.array([[0.3, -1.0, 2.0]])
-    weak, strong = jnp.array([[0.0, 0.1, 0.0]]), jnp.array([[0.0, 50.0, 0.0]])
-    hard = DistillationLoss(temperature=3.0, hard_weight=1.0)
-    assert hard(logits, weak) == hard(logits, strong)
-    assert DistillationLoss(3.0)(logits, weak) != DistillationLoss(3.0)(logits, strong)
+def test_adamw_follows_optax(module, points):
+    x, classes = points[0][:204], points[1].classes[:204]
+    changes = {"optimizer": "adamw", "epochs": 1, "batch_size": 1000, "validation_fraction": 0.0}
+    settings = dataclasses.replace(SETTINGS, weight_decay=0.1, learning_rate=1e-2, **changes)
+    state = trainer.init(KEY, module, SPEC, settings)
+    ((trained, _),) = history(module, x, Labels(classes), settings)
 
+    @jax.jit
+    def one_step(params):
+        def loss(params):
+            logits = module.apply({"params": params}, x)
+            return optax.losses.softmax_cross_entropy_with_integer_labels(logits, classes).mean()
 
-def test_optimizers_follow_optax(module, points):
-    settings = dataclasses.replace(
-        SETTINGS,
-        optimizer="adamw",
-        epochs=1,
-        batch_size=1000,
-        validation_fraction=0,
-        weight_decay=0.1,
-        learning_rate=1e-2,
-    )
-    state = train.init(KEY, module, SPEC, settings)
-    ((trained, _),) = run(module, (points[0][:204], points[1][:204]), settings)
+        optimizer = optax.adamw(1e-2, weight_decay=0.1)
+        updates, _ = optimizer.update(jax.grad(loss)(params), optimizer.init(params), params)
+        return optax.apply_updates(params, updates)
 
-    def loss(params):
-        logits = module.apply({"params": params}, points[0][:204])
-        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, points[1][:204]).mean()
-
-    optimizer = optax.adamw(1e-2, weight_decay=0.1)
-    updates, _ = optimizer.update(jax.grad(loss)(state.params), optimizer.init(state.params), state.params)
-    expected = optax.apply_updates(state.params, updates)
+    expected = one_step(state.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), trained.params, expected)
 
 
-@pytest.mark.parametrize(
-    ("change", "field"),
-    [
-        ({"epochs": 0}, "epochs"),
-        ({"batch_size": 0}, "batch_size"),
-        ({"learning_rate": -1.0}, "learning_rate"),
-        ({"optimizer": "lion"}, "optimizer"),
-        ({"schedule": "linear"}, "schedule"),
-        ({"validation_fraction": 1.0}, "validation_fraction"),
-        ({"loss": DistillationLoss(temperature=0.0)}, "temperature"),
-        ({"loss": DistillationLoss(hard_weight=2.0)}, "hard_weight"),
-    ],
-)
-def test_what_cannot_work_is_refused_by_field(change, field):
-    with pytest.raises(CakeError, match=rf"student\.{field}"):
-        train.check(dataclasses.replace(SETTINGS, **change), SPEC, "student")
+def test_a_loss_that_is_not_finite_is_refused(module, points):
+    x, labels = points
+    assert "the loss is nan in epoch 1; lower" in message_of(history, module, x * np.float32(np.nan), labels)
 
 
-def test_nan_and_too_few_examples_are_refused(module, points):
-    with pytest.raises(CakeError, match="the loss is"):
-        run(module, (points[0] * np.float32(np.nan), points[1]), SETTINGS)
-    with pytest.raises(CakeError, match="fewer than the 2 devices"):
-        run(module, (points[0][:1], points[1][:1]), SETTINGS)
+def test_fewer_examples_than_devices_are_refused(module, points):
+    x, labels = points
+    message = message_of(history, module, x[:1], Labels(labels.classes[:1]))
+    assert message == "batch_size: 20 examples a step are fewer than the 2 devices"
 
 
 def test_a_module_that_does_not_fit_is_refused():
-    with pytest.raises(CakeError, match=r"CNN does not take inputs of shape \(6,\)"):
-        train.init(KEY, models.create("cnn", SPEC), SPEC, SETTINGS)
+    message = message_of(trainer.init, KEY, models.create("cnn", SPEC), SPEC, SETTINGS)
+    assert message.startswith("model: CNN does not take inputs of shape (6,): ")
+
+
+def test_a_module_without_parameters_is_refused():
+    class Constant(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return jnp.zeros((len(x), 3))
+
+    message = message_of(trainer.init, KEY, Constant(), SPEC, SETTINGS)
+    assert message == "model: Constant has no parameters to train"

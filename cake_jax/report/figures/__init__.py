@@ -1,4 +1,4 @@
-"""Figures of a run by name. A figure is one file and one line of `FIGURES`."""
+"""The figures of a run by name. A figure is one file and one line of `FIGURES`."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from cake_jax.report.figures import boundaries, rounds, samples, synthesis, training
 from cake_jax.report.record import Record
 
-# Each returns None for a run that it does not suit. They appear in the report in this order.
+# The figures of the report, in this order. Each function returns None if its figure does not suit the run.
 FIGURES: dict[str, Callable[[Record], Figure | None]] = {
     "training": training.figure,
     "synthesis": synthesis.figure,
@@ -15,3 +15,5 @@ FIGURES: dict[str, Callable[[Record], Figure | None]] = {
     "samples": samples.figure,
     "boundaries": boundaries.figure,
 }
+
+__all__ = ["FIGURES"]

@@ -1,4 +1,4 @@
-"""Decision regions of teacher and students, for 2-dimensional inputs."""
+"""Decision regions of teacher and students with 2-dimensional inputs."""
 
 from collections.abc import Mapping
 
@@ -14,7 +14,7 @@ from cake_jax.types import SampleBatch
 
 
 def figure(record: Record) -> Figure | None:
-    """The figure of a run, or None unless inputs are 2-dimensional and there are samples and a teacher."""
+    """The decision regions of a run. None unless there are samples, a teacher, and its inputs are 2-dimensional."""
     store, teacher = record.samples, record.teacher
     if not store.count or teacher is None or teacher.spec.shape != (2,):
         return None
@@ -28,17 +28,19 @@ def decision_boundaries(
     *,
     columns: int = 4,
 ) -> Figure:
-    """Decision regions in [-2, 2]^2, with real data (circles) and samples (triangles), the teacher's first.
+    """Decision regions in [-2, 2]^2, one panel for the teacher and one for each student.
+
+    Circles are real test data, and triangles are samples.
 
     Args:
       teacher: The teacher.
-      students: By title, students with the samples that they were trained on. Of a single one, or of samples that
-        trained none, the teacher's panel shows the samples too.
-      dataset: Real data, or None.
-      columns: Panels a row at most.
+      students: Students by title, each with the samples that it was trained on. A student that is None has no panel. If
+        there is only one entry, the teacher's panel shows its samples too.
+      dataset: The real data, or None.
+      columns: Highest number of panels in a row.
     """
-    own = next(iter(students.values()))[1] if len(students) == 1 else None
-    panels = [("teacher", teacher, own)]
+    only = next(iter(students.values()))[1] if len(students) == 1 else None
+    panels = [("teacher", teacher, only)]
     panels += [(title, student, samples) for title, (student, samples) in students.items() if student is not None]
     columns = min(columns, len(panels))
     lines = -(-len(panels) // columns)

@@ -1,4 +1,4 @@
-"""A grid of samples, for images."""
+"""A grid of synthetic images."""
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,7 +9,7 @@ from cake_jax.types import SampleBatch
 
 
 def figure(record: Record) -> Figure | None:
-    """The figure of a run, or None without image samples and a teacher."""
+    """The first mini-batch of a run. None unless there are samples, a teacher, and its inputs are images."""
     store, teacher = record.samples, record.teacher
     if not store.count or teacher is None or not teacher.spec.is_image:
         return None
@@ -17,13 +17,13 @@ def figure(record: Record) -> Figure | None:
 
 
 def sample_grid(samples: SampleBatch, teacher: Teacher, *, columns: int = 10, rows: int = 5) -> Figure:
-    """Samples of the first sets, one set a row, each with the teacher's label and its probability.
+    """The samples of the first sets, one set in a row. Each title is the teacher's label and its probability.
 
     Args:
-      samples: `[N, H, W, C]` images of at least one set.
-      teacher: Gives the pixel units and the class names.
-      columns: Samples a row at most.
-      rows: Rows at most.
+      samples: Images `[N, H, W, C]` of at least one set.
+      teacher: The teacher, whose specification has the pixel units and the class names.
+      columns: Highest number of samples in a row.
+      rows: Highest number of rows.
     """
     spec = teacher.spec
     sets = np.unique(samples.set_index)[:rows]

@@ -1,4 +1,4 @@
-"""The style that all figures share."""
+"""Style of all figures."""
 
 import matplotlib
 

@@ -7,12 +7,16 @@ from cake_jax.stores.metrics import MetricsLog
 
 
 def figure(record: Record) -> Figure | None:
-    """The figure of a run, or None if no samples were made."""
+    """The curves of a run. None if no samples were made."""
     return synthesis_curves(record.log) if record.log.read("synthesis") else None
 
 
 def synthesis_curves(log: MetricsLog) -> Figure:
-    """What the method tells of its mini-batches, one curve each; the logit gap's start and end share one."""
+    """One panel for each diagnostic that the method logs. The logit gaps at start and end share a panel.
+
+    Args:
+      log: The metrics of the run.
+    """
     rows = log.read("synthesis")
     batches = [row["step"] for row in rows]
     shown = [name for name in rows[0] if name not in ("step", "stage", "seconds", "logit_gap_start")]
@@ -25,7 +29,6 @@ def synthesis_curves(log: MetricsLog) -> Figure:
             axis.plot(batches, [row["logit_gap_start"] for row in rows], marker=".", label="start")
         axis.plot(batches, [row[name] for row in rows], marker=".", label="end")
         axis.set(xlabel="mini-batch", ylabel=name.replace("_", " "))
-    for name, axis in zip(shown, axes, strict=False):
         if name == "step_size" and rows[0][name] > 0:
             axis.set_yscale("log")
         elif name == "logit_gap":

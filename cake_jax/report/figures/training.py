@@ -8,13 +8,17 @@ from cake_jax.stores.metrics import MetricsLog
 
 
 def figure(record: Record) -> Figure | None:
-    """The figure of a run, or None if nothing was trained."""
+    """The curves of a run. None if nothing was trained."""
     log = record.log
     return training_curves(log) if log.read("teacher") or log.read("student") else None
 
 
 def training_curves(log: MetricsLog) -> Figure:
-    """Loss and accuracy of teacher and student over their epochs; the student's is agreement with the teacher."""
+    """Loss and accuracy of teacher and student over their epochs. The student's accuracy is agreement with the teacher.
+
+    Args:
+      log: The metrics of the run.
+    """
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for color, stage in enumerate(("teacher", "student")):
@@ -25,8 +29,8 @@ def training_curves(log: MetricsLog) -> Figure:
         for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
             axes.plot(epochs, [row[name] for row in rows], color=COLORS(color), label=f"{stage}, training")
             if rows[0][f"validation_{name}"] is not None:
-                held_out = [row[f"validation_{name}"] for row in rows]
-                axes.plot(epochs, held_out, color=COLORS(color), linestyle="--", label=f"{stage}, validation")
+                validation = [row[f"validation_{name}"] for row in rows]
+                axes.plot(epochs, validation, color=COLORS(color), linestyle="--", label=f"{stage}, validation")
     loss.set(xlabel="epoch", ylabel="loss (nats)", yscale="log")
     accuracy.set(xlabel="epoch", ylabel="accuracy on its own labels")
     accuracy.legend(frameon=False)

@@ -5,20 +5,28 @@ import shutil
 
 import numpy as np
 import pytest
+import runs
+from cake_errors import message_of
 from data_files import make_arrays, make_folder
 
 from cake_jax import data
-from cake_jax.config import default
+from cake_jax.config import default, resolve
 from cake_jax.data import DataSettings
-from cake_jax.run import dry_run, experiment
+from cake_jax.run import dry_run
 from cake_jax.stores import checkpoint
-from cake_jax.types import CakeError
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty cache folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
 def config():
     config = default()
-    config.teacher.epochs = config.student.epochs = 2
+    config.teacher.epochs = config.student.epochs = 1
     config.teacher.batch_size = config.student.batch_size = 10
     config.teacher.augment = ("flip", "cutout")
     config.synthesis.num_groups = 3
@@ -28,36 +36,34 @@ def config():
     return config
 
 
-def test_a_dry_run_counts_own_data(config, tmp_path):
+def test_a_dry_run_counts_the_examples_of_a_file(config, cache, tmp_path):
     np.savez(tmp_path / "own.npz", **make_arrays())
     config.dataset.name, config.dataset.data_dir = "npz", str(tmp_path / "own.npz")
     config.run.synthesis = config.run.student = config.run.evaluation = False
-    assert "2 epochs of 30 examples" in dry_run.describe(config)
+    assert "1 epochs of 30 examples" in dry_run.describe(resolve(config))
 
 
-def test_a_run_on_own_data_goes_on_after_they_have_gone(config, tmp_path):
+def test_a_run_on_own_data_goes_on_after_they_are_gone(config, cache, tmp_path):
     own = tmp_path / "own"
     config.dataset.name, config.dataset.data_dir = "folder", str(own)
     make_folder(own)
     spec = data.spec_of(DataSettings("folder", str(own)))
-    whole = experiment.run(config, tmp_path / "whole", config_name="own")
+    whole = runs.run(config, tmp_path / "whole")
     assert checkpoint.load_model(tmp_path / "whole" / "teacher").spec == spec
     assert json.loads((tmp_path / "whole" / "config.json").read_text())["teacher"]["augment"] == ["flip", "cutout"]
 
-    # A second run makes its teacher, then loses the data and everything that was remembered of them.
+    # A second run makes its teacher. Then its data and the cache are deleted.
     config.run.evaluation = False
-    experiment.run(config, tmp_path / "second", config_name="own")
-    for path in ("results.json", "student/model.json"):
-        (tmp_path / "second" / path).unlink()
+    runs.run(config, tmp_path / "second", report=False)
+    runs.drop_results(tmp_path / "second", "student")
     shutil.rmtree(own)
-    shutil.rmtree(tmp_path / "cache")
-    second = experiment.run(config, tmp_path / "second", config_name="own")
+    shutil.rmtree(cache)
+    second = runs.run(config, tmp_path / "second", report=False)
     assert second["samples"] == whole["samples"]
     assert checkpoint.load_model(tmp_path / "second" / "student").spec == spec
 
-    # A third takes the teacher of the first.
+    # A third run takes the teacher of the first. It fails only if it has to be evaluated on the data.
     config.teacher.from_run = str(tmp_path / "whole")
-    experiment.run(config, tmp_path / "third", config_name="own")
+    runs.run(config, tmp_path / "third", report=False)
     config.run.evaluation = True
-    with pytest.raises(CakeError, match=r"dataset\.data_dir"):
-        experiment.run(config, tmp_path / "fourth", config_name="own")
+    assert message_of(runs.run, config, tmp_path / "fourth").startswith("dataset.data_dir: ")

@@ -1,0 +1,82 @@
+"""Several runs, each in a process of its own. `scripts/compare.py` and `scripts/matrix.py` share this module."""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+
+from cake_jax import data
+from cake_jax.report import Record
+from cake_jax.run.folder import CONFIG, METRICS, load_run, saved_results
+from cake_jax.stores.metrics import MetricsLog
+
+
+def parse(description: str, lists: Mapping[str, tuple[str, str]]) -> tuple[argparse.Namespace, list[str]]:
+    """Reads the command line of a script that starts runs.
+
+    Args:
+      description: The script's docstring, for `--help`.
+      lists: Flags of the script with comma-separated values: default and help by name.
+
+    Returns:
+      The values of `--config`, `--workdir`, `--out`, `--figure` and of `lists`. All other arguments, for each run.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", required=True, help="config file of the runs")
+    parser.add_argument("--workdir", type=Path, help="folder of the runs")
+    parser.add_argument("--out", type=Path, help="JSON file for the results of all runs")
+    parser.add_argument("--figure", type=Path, help="PNG file for the figure")
+    for name, (default, text) in lists.items():
+        parser.add_argument(f"--{name}", default=default, type=lambda value: value.split(","), help=text)
+    return parser.parse_known_args()
+
+
+def run(config: str, workdir: Path, arguments: Sequence[str]) -> dict[str, Any]:
+    """Runs a config to its end. An unfinished run is resumed, and a finished one is used as it is.
+
+    Args:
+      config: Config file, with a variant after a colon.
+      workdir: Folder of the run.
+      arguments: Further arguments of the command line.
+
+    Returns:
+      The content of `results.json`.
+
+    Raises:
+      SystemExit: The run failed. The message is one line with its command.
+    """
+    command = [sys.executable, "-m", "cake_jax.cli", f"--config={config}", f"--workdir={workdir}", *arguments]
+    code = subprocess.run(command, check=False).returncode
+    results = saved_results(workdir)
+    if code or results is None:
+        sys.exit(f"error: this run failed: {shlex.join(command)}")
+    return results
+
+
+def record(folder: Path) -> Record:
+    """Loads a finished run. The real data are loaded for 2-dimensional inputs only.
+
+    Raises:
+      CakeError: The folder holds no run, or something in it is damaged.
+    """
+    logging.set_verbosity(logging.ERROR)
+    loaded = load_run(folder)
+    fields = json.loads((folder / CONFIG).read_text())["dataset"]
+    is_plane = loaded.teacher is not None and loaded.teacher.spec.shape == (2,)
+    dataset = data.load(data.DataSettings(fields["name"], fields["data_dir"])) if is_plane else None
+    log = MetricsLog(folder / METRICS)
+    return Record(folder, loaded.results or {}, log, loaded.teacher, loaded.student, loaded.samples, dataset)
+
+
+def write(path: Path, runs: list[dict[str, Any]]) -> None:
+    """Writes the command line of this process and the results of its runs as JSON."""
+    content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": runs}
+    path.write_text(json.dumps(content, indent=1) + "\n")

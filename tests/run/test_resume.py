@@ -1,0 +1,156 @@
+"""A run that was stopped goes on and ends in the result of an uninterrupted run."""
+
+import csv
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import pytest
+import runs
+from runs import small_config
+
+from cake_jax.run import synthesis, training
+from cake_jax.stores import checkpoint
+from cake_jax.stores.samples import SampleStore
+from cake_jax.training import trainer
+from cake_jax.types import CakeError
+
+STAGES = ("teacher", "synthesis", "student")
+
+# The command line with a state saved after every epoch.
+RUN_THAT_SAVES_ALWAYS = """
+from cake_jax.run import training
+training.SAVE_SECONDS = 0.0
+from cake_jax.cli import main
+main()
+"""
+
+
+@pytest.fixture
+def always_saving(monkeypatch):
+    """Saves a state after every epoch."""
+    for module in (training, synthesis):
+        monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+
+
+def stop_in(stage, patch):
+    """Makes a run stop in a stage: after the second epoch, or after the second mini-batch."""
+    save_state, append = checkpoint.save_state, SampleStore.append
+
+    def save_and_stop(folder, epoch, state):
+        save_state(folder, epoch, state)
+        if folder.name == stage and epoch == 2:
+            raise KeyboardInterrupt
+
+    def append_and_stop(store, batch, samples, **facts):
+        append(store, batch, samples, **facts)
+        if stage == "synthesis" and batch == 1:
+            raise KeyboardInterrupt
+
+    patch.setattr(checkpoint, "save_state", save_and_stop)
+    patch.setattr(SampleStore, "append", append_and_stop)
+
+
+def run_and_stop(config, folder, stage, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_in(stage, patch)
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(config, folder)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stop_in_a_stage_changes_nothing(finished, tmp_path, monkeypatch, always_saving, stage):
+    run_and_stop(small_config(), tmp_path / "run", stage, monkeypatch)
+    starts, epochs = [], trainer.epochs
+
+    def watched(key, state, *rest, **options):
+        starts.append(int(state.epoch))
+        return epochs(key, state, *rest, **options)
+
+    monkeypatch.setattr(trainer, "epochs", watched)
+    runs.run(small_config(), tmp_path / "run", variant="small", report=False)
+    assert starts == {"teacher": [2, 0], "synthesis": [0], "student": [2]}[stage]
+    assert runs.outcome_of(tmp_path / "run") == runs.outcome_of(finished)
+
+
+def csv_rows(folder, stage):
+    with open(folder / f"metrics-{stage}.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_a_resumed_run_writes_no_csv_row_twice(tmp_path, monkeypatch, stage):
+    """No state is saved, so the resumed run trains the epochs before the stop again."""
+    config = small_config(**{"log.csv": True})
+    epochs = trainer.epochs
+
+    def stopping(key, state, module, spec, x, labels, settings, **options):
+        for state, info in epochs(key, state, module, spec, x, labels, settings, **options):
+            yield state, info
+            if info.epoch == 2 and (labels.logits is not None) == (stage == "student"):
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "SAVE_SECONDS", 1000.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "epochs", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            runs.run(config, tmp_path / "run")
+    assert [row["step"] for row in csv_rows(tmp_path / "run", stage)] == ["1", "2"]
+    runs.run(config, tmp_path / "run", report=False)
+    for name, steps in {"teacher": [1, 2, 3], "synthesis": [0, 1, 2], "student": [1, 2, 3]}.items():
+        rows, logged = csv_rows(tmp_path / "run", name), runs.metrics_of(tmp_path / "run", name)
+        assert [int(row["step"]) for row in rows] == [row["step"] for row in logged] == steps
+        figure = "loss" if name != "synthesis" else "target_accuracy"
+        assert [float(row[figure]) for row in rows] == [row[figure] for row in logged]
+
+
+def test_csv_files_are_off_by_default(finished):
+    assert not list(finished.glob("*.csv"))
+
+
+def test_sigkill_in_every_stage_changes_nothing(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    arguments = [
+        "--config=configs/two_moons.py:smoke",
+        "--config.teacher.epochs=25",
+        "--config.student.epochs=25",
+        "--config.synthesis.num_batches=60",
+        "--config.synthesis.batch_size=20",
+        f"--cpu_devices={jax.device_count()}",
+    ]
+    command = [sys.executable, "-c", RUN_THAT_SAVES_ALWAYS, *arguments, f"--workdir={killed}"]
+    metrics = killed / "metrics.jsonl"
+    for stage in STAGES:
+        process = subprocess.Popen(command, cwd=runs.ROOT, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if metrics.exists() and metrics.read_text().count(f'"{stage}"') >= 3:
+                break
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, f"the run ended before it was killed in {stage}"
+        assert not (killed / "results.json").exists()
+    for folder in (whole, killed):
+        assert runs.command(*arguments, f"--workdir={folder}").code == 0
+    assert runs.outcome_of(killed) == runs.outcome_of(whole)
+
+
+def test_a_damaged_shard_stops_the_run_and_is_made_again_once_deleted(finished, unfinished):
+    shard = unfinished / "samples" / "batch-000001.npz"
+    content = bytearray(shard.read_bytes())
+    content[700] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(CakeError, match=r"batch-000001\.npz: damaged"):
+        runs.run(small_config(), unfinished)
+    shard.unlink()
+    runs.run(small_config(), unfinished, variant="small", report=False)
+    assert runs.outcome_of(unfinished) == runs.outcome_of(finished)
+
+
+def test_deleted_samples_are_made_again(finished, unfinished):
+    shutil.rmtree(unfinished / "samples")
+    runs.run(small_config(), unfinished, variant="small", report=False)
+    assert runs.outcome_of(unfinished) == runs.outcome_of(finished)

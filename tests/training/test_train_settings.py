@@ -1,0 +1,30 @@
+"""The check of a training's settings."""
+
+import dataclasses
+
+import pytest
+from cake_errors import message_of
+from small_training import SETTINGS, SPEC
+
+from cake_jax.training import checked
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "student.epochs: 0 must be above 0"),
+        ({"batch_size": 0}, "student.batch_size: 0 must be above 0"),
+        ({"learning_rate": -1.0}, "student.learning_rate: -1.0 must be above 0"),
+        ({"learning_rate": float("nan")}, "student.learning_rate: nan must be above 0"),
+        ({"optimizer": "lion"}, "student.optimizer: 'lion' is not one of sgd, adam, adamw"),
+        ({"schedule": "linear"}, "student.schedule: 'linear' is not one of constant, one_cycle, multi_step"),
+        ({"validation_fraction": 1.0}, "student.validation_fraction: 1.0 is not in [0, 1)"),
+        ({"augment": ("flip",)}, "student.augment: "),
+    ],
+)
+def test_values_out_of_range_are_refused_by_field(change, message):
+    assert message_of(checked, dataclasses.replace(SETTINGS, **change), SPEC, "student").startswith(message)
+
+
+def test_valid_settings_are_returned():
+    assert checked(SETTINGS, SPEC, "teacher") is SETTINGS
