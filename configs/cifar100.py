@@ -1,8 +1,10 @@
-"""CIFAR-100: ResNet-34 teaches ResNet-18. For an accelerator; `:smoke` takes the plain convolutional network instead.
+"""CIFAR-100: ResNet-34 teaches ResNet-18.
 
 python scripts/run.py --config=configs/cifar100.py --config.dataset.data_dir=<prepared TFDS folder>
 
-Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+The networks need an accelerator. The variant `smoke` has the plain convolutional network instead.
+
+Cost and accuracy are not measured yet. `--dry_run` estimates the cost.
 """
 
 from typing import Any
@@ -12,7 +14,7 @@ from ml_collections import ConfigDict
 from cake_jax.config import default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial.
+    # A short trial run.
     "smoke": {
         "teacher.model.name": "cnn",
         "student.model.name": "cnn",
@@ -22,13 +24,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 1,
         "synthesis.num_steps": 8,
     },
-    # What the CAKE reference runs; it trains teachers with AutoAugment's policy for CIFAR-10.
+    # The CAKE reference's settings. It trains teachers with AutoAugment's policy for CIFAR-10.
     "reference": reference(cls=1e3, contr=1e1, tv=1e5, augment=("crop", "flip", "autoaugment_cifar10")),
 }
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant: none, or a name in `VARIANTS`."""
+    """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "cifar100"
     config.teacher.model.name = "resnet34"

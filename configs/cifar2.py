@@ -1,8 +1,8 @@
-"""CIFAR-10 cut to its first two classes, airplanes and automobiles: the plain convolutional network teaches itself.
+"""Airplanes and automobiles of CIFAR-10: teacher and student are the plain convolutional network.
 
 python scripts/run.py --config=configs/cifar2.py --config.dataset.data_dir=<prepared TFDS folder>
 
-Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+Cost and accuracy are not measured yet. `--dry_run` estimates the cost.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cake_jax.config import default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial.
+    # A short trial run.
     "smoke": {
         "dataset.max_train_examples": 2000,
         "teacher.epochs": 1,
@@ -20,13 +20,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 1,
         "synthesis.num_steps": 8,
     },
-    # What the CAKE reference runs on CIFAR-10: its weights and its counts, though not its residual networks.
+    # The CAKE reference's weights and numbers of samples and steps for CIFAR-10, without its residual networks.
     "reference": reference(cls=1e3, contr=1e1, tv=1e5, augment=("crop", "flip", "randaugment")),
 }
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant: none, or a name in `VARIANTS`."""
+    """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "cifar2"
     config.teacher.model.name = "cnn"

@@ -1,4 +1,4 @@
-"""Every field with its default: see `cake_jax.config.default`, which any config file, in any folder, starts from.
+"""Every field with its default. `cake_jax.config.default` describes the fields. Every config file starts from it.
 
 python scripts/run.py --config=configs/default.py --print_config
 """
@@ -7,5 +7,5 @@ from cake_jax.config import default
 
 
 def get_config():
-    """The defaults, as they are."""
+    """The defaults without changes."""
     return default()

@@ -1,9 +1,9 @@
-"""Scikit-learn's digits, 8 x 8, embedded.
+"""Scikit-learn's digits, images of 8 x 8 pixels that need no download: an MLP teaches a smaller MLP.
 
 python scripts/run.py --config=configs/digits.py
 
-Cost: about 10 seconds on 2 CPU cores. Expect, over seeds 0, 1 and 2, a teacher of 97.8 % and a student of 97.6 %
-(`results/digits.json`). Settings were chosen on training images.
+Cost: about 10 seconds on 2 CPU cores. Mean test accuracy over seeds 0, 1 and 2: teacher 97.8 %, student 97.6 %
+(`results/digits.json`). The settings were chosen on training images.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from cake_jax.config import default, reference, with_variant
 
-# Few samples in sets of two, each of which counts.
+# Few samples in sets of two, with settings that make each sample count.
 PAIRS: dict[str, Any] = {
     "synthesis.batch_size": 100,
     "synthesis.num_groups": 2,
@@ -24,9 +24,9 @@ PAIRS: dict[str, Any] = {
 }
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # Ends within a minute on 2 cores.
+    # A short trial run, less than a minute on 2 CPU cores.
     "smoke": {"teacher.epochs": 5, "student.epochs": 5, "synthesis.num_batches": 2, "synthesis.num_steps": 16},
-    # 1,000 samples, to compare methods by what a sample is worth to a student that sees bare decisions. Sets are pairs.
+    # 1,000 samples in pairs, to compare methods at a small number of samples. The student sees hard labels only.
     "few": {
         "student.model.options": {"width": 128, "num_hidden": 1},
         "student.epochs": 200,
@@ -35,20 +35,20 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 10,
         **PAIRS,
     },
-    # To compare all methods: 2,000 samples, in pairs, and a teacher with the batch norm that one of them looks at.
+    # 2,000 samples in pairs, to compare all methods. The teacher has batch norm, which the method `inversion` needs.
     "methods": {
         "teacher.model.options": {"width": 128, "batch_norm": True},
         "student.temperature": 4.0,
         "synthesis.num_batches": 20,
         **PAIRS,
     },
-    # What the CAKE reference runs on the nearest of its data sets, MNIST.
+    # The CAKE reference's settings for MNIST, the most similar of its data sets.
     "reference": reference(cls=1e3, contr=1e-3, tv=1e7),
 }
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant: none, or a name in `VARIANTS`."""
+    """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "digits"
 

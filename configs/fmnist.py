@@ -1,8 +1,8 @@
-"""Fashion-MNIST: LeNet-5 teaches LeNet-5-half, with the settings that were chosen for MNIST.
+"""Fashion-MNIST: LeNet-5 teaches LeNet-5-half, with the settings of `configs/mnist.py`.
 
 python scripts/run.py --config=configs/fmnist.py --config.dataset.data_dir=<prepared TFDS folder>
 
-Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+Cost and accuracy are not measured yet. `--dry_run` estimates the cost.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cake_jax.config import default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial.
+    # A short trial run.
     "smoke": {
         "dataset.max_train_examples": 5000,
         "teacher.epochs": 2,
@@ -20,13 +20,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 2,
         "synthesis.num_steps": 16,
     },
-    # What the CAKE reference runs with this pair of networks; it trains teachers with RandAugment.
+    # The CAKE reference's settings for this pair of networks. It trains teachers with RandAugment.
     "reference": reference(cls=1e3, contr=1e-3, tv=1e7, learning_rate=0.1, augment=("crop", "flip", "randaugment")),
 }
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant: none, or a name in `VARIANTS`."""
+    """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "fashion_mnist"
     config.teacher.model.name = "lenet5"
@@ -34,7 +34,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.student.model.name = "lenet5_half"
     config.student.epochs = 20
     config.student.batch_size = 128
-    config.student.temperature = 20.0  # as good as matching the logits
+    config.student.temperature = 20.0  # practically the same as matching the logits
     config.synthesis.num_batches = 200
     config.synthesis.num_steps = 64
     config.synthesis.decay_magnitude = 1.3

@@ -1,11 +1,11 @@
-"""Twelve classes of ImageNet at 64 x 64: ResNet-18 teaches itself.
+"""Twelve classes of ImageNet at 64 x 64 pixels: teacher and student are ResNet-18.
 
 python scripts/run.py --config=configs/imagenet12.py --config.dataset.data_dir=<folder that holds imagenet12/>
 
-`imagenet12/` holds `train/` and `val/`, each with a folder for each of twelve classes; images of any size are scaled
-and cut to 64 x 64. For an accelerator; `:smoke` takes the plain convolutional network instead.
+`imagenet12/` holds `train/` and `val/`, each with one folder for each of twelve classes. Images of any size are scaled
+and cut to 64 x 64. The networks need an accelerator. The variant `smoke` has the plain convolutional network instead.
 
-Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+Cost and accuracy are not measured yet. `--dry_run` estimates the cost.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from cake_jax.config import default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial.
+    # A short trial run.
     "smoke": {
         "teacher.model.name": "cnn",
         "student.model.name": "cnn",
@@ -32,7 +32,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant: none, or a name in `VARIANTS`."""
+    """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "imagenet12"
     config.teacher.model.name = "resnet18"

@@ -2,8 +2,8 @@
 
 python scripts/run.py --config=configs/mnist.py --config.dataset.data_dir=<prepared TFDS folder>
 
-Cost: 3.5 minutes on 2 CPU cores, of which 2.2 are synthesis. Expect, as measured with seed 0, a teacher of 99.2 % and a
-student of 97.2 % (`results/mnist.json`). Settings were chosen on images held out of the training set.
+Cost: 3.5 minutes on 2 CPU cores, of which the synthesis takes 2.2. Test accuracy with seed 0: teacher 99.2 %, student
+97.2 % (`results/mnist.json`). The settings were chosen on images held out of the training set.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from cake_jax.config import default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial.
+    # A short trial run.
     "smoke": {
         "dataset.max_train_examples": 5000,
         "teacher.epochs": 2,
@@ -21,15 +21,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 2,
         "synthesis.num_steps": 16,
     },
-    # 10,000 samples, to compare methods by what a sample is worth.
+    # 10,000 samples, to compare methods at a small number of samples.
     "few": {"synthesis.num_batches": 20, "student.epochs": 30},
-    # What the CAKE reference runs with this pair of networks.
+    # The CAKE reference's settings for this pair of networks.
     "reference": reference(cls=1e3, contr=1e-3, tv=1e7),
 }
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant: none, or a name in `VARIANTS`."""
+    """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "mnist"
     config.teacher.model.name = "lenet5"
@@ -37,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.student.model.name = "lenet5_half"
     config.student.epochs = 20
     config.student.batch_size = 128
-    config.student.temperature = 20.0  # as good as matching the logits
+    config.student.temperature = 20.0  # practically the same as matching the logits
     config.synthesis.num_batches = 200
     config.synthesis.num_steps = 64
     config.synthesis.decay_magnitude = 1.3

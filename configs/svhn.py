@@ -1,8 +1,8 @@
-"""SVHN, the cropped house numbers, with the plain convolutional network as teacher and as student.
+"""SVHN, cropped house numbers: teacher and student are the plain convolutional network.
 
 python scripts/run.py --config=configs/svhn.py --config.dataset.data_dir=<prepared TFDS folder>
 
-Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+Cost and accuracy are not measured yet. `--dry_run` estimates the cost.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from cake_jax.config import default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial.
+    # A short trial run.
     "smoke": {
         "dataset.max_train_examples": 2000,
         "teacher.epochs": 1,
@@ -20,13 +20,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 1,
         "synthesis.num_steps": 8,
     },
-    # What the CAKE reference runs, though not its residual networks; it trains teachers with AutoAugment.
+    # The CAKE reference's settings, without its residual networks. It trains teachers with AutoAugment.
     "reference": reference(cls=1e3, contr=1e1, tv=1e5, augment=("crop", "autoaugment_svhn")),
 }
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant: none, or a name in `VARIANTS`."""
+    """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "svhn_cropped"
     config.teacher.model.name = "cnn"

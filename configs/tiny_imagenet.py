@@ -1,12 +1,12 @@
-"""Tiny-ImageNet, 200 classes of 64 x 64: ResNet-34 teaches ResNet-18.
+"""Tiny-ImageNet, 200 classes of images of 64 x 64 pixels: ResNet-34 teaches ResNet-18.
 
 python scripts/run.py --config=configs/tiny_imagenet.py --config.dataset.data_dir=<folder that holds tiny_imagenet/>
 
-`tiny_imagenet/` holds `train/` and `val/` as they come unpacked, or with a folder for each class. For an accelerator;
-`:smoke` takes the plain convolutional network instead. The training images are 4.9 GB in memory, and more for a moment
-while they are read.
+`tiny_imagenet/` holds `train/` and `val/`, as in the unpacked archive or with one folder for each class. The training
+images take 4.9 GB of memory, and briefly more while they are read. The networks need an accelerator. The variant
+`smoke` has the plain convolutional network instead.
 
-Cost and accuracy: not measured yet; `--dry_run` estimates the cost.
+Cost and accuracy are not measured yet. `--dry_run` estimates the cost.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from cake_jax.config import default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial.
+    # A short trial run.
     "smoke": {
         "teacher.model.name": "cnn",
         "student.model.name": "cnn",
@@ -33,7 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    """The config of a variant: none, or a name in `VARIANTS`."""
+    """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "tiny_imagenet"
     config.teacher.model.name = "resnet34"

@@ -59,9 +59,9 @@ def checked_answers(answers: Any, kind: str, num_rows: int, num_classes: int) ->
     if kind == "scores":
         if array.size and array.min() < 0:
             raise CakeError(f"teacher: its score {array.min()} is not a probability; {_IF_LOGITS}")
-        error = np.abs(array.sum(-1, dtype=np.float64) - 1)
-        if array.size and error.max() > SUM_TOLERANCE:
-            raise CakeError(f"teacher: its scores sum to {array[error.argmax()].sum():.4g}, not 1; {_IF_LOGITS}")
+        distance = np.abs(array.sum(-1, dtype=np.float64) - 1)
+        if array.size and distance.max() > SUM_TOLERANCE:
+            raise CakeError(f"teacher: its scores sum to {array[distance.argmax()].sum():.4g}, not 1; {_IF_LOGITS}")
     return array
 
 

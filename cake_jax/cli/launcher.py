@@ -1,4 +1,4 @@
-"""Several processes of one run on one machine: started together, and ended together when one of them fails."""
+"""Several processes of one run on one machine: they start together, and end together if one of them fails."""
 
 import contextlib
 import os
@@ -14,14 +14,14 @@ _GRACE_SECONDS = 10.0
 
 
 def launch(argv: Sequence[str], count: int) -> int:
-    """Runs a command line in `count` processes, each on its share of the CPU cores.
+    """Runs a command line in `count` processes. Each process gets its share of the CPU cores.
 
     Args:
       argv: Arguments of `cake_jax.cli` for each process, without the program's name.
-      count: P.
+      count: P, the number of processes.
 
     Returns:
-      The exit code: 0 where all ended well, else that of the process that failed first, 1 where it was killed.
+      The exit code: 0 if all processes succeed, else that of the process that failed first. 1 if a signal ended it.
     """
     cores = sorted(os.sched_getaffinity(0))
     with socket.socket() as probe:
@@ -32,38 +32,38 @@ def launch(argv: Sequence[str], count: int) -> int:
     with tempfile.TemporaryFile("w+") as others:
         try:
             for number in range(count):
-                # All say the same; one voice is enough.
+                # All processes print the same lines, so only those of process 0 are shown.
                 out, err = (None, None) if number == 0 else (subprocess.DEVNULL, others)
                 processes.append(subprocess.Popen([*shared, f"--process_id={number}"], stdout=out, stderr=err))
                 os.sched_setaffinity(processes[-1].pid, cores[number % len(cores) :: count])
             failed = _first_failure(processes)
-            if failed and failed[1] > 0:  # the first process may be saying the same just now
+            if failed and failed[1] > 0:  # process 0 may fail for the same reason and print the error itself
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     processes[0].wait(_GRACE_SECONDS)
-            told = (processes[0].poll() or 0) > 0
+            is_printed = (processes[0].poll() or 0) > 0
         finally:
             _end(processes)
         if failed is None:
             return 0
         number, code = failed
         others.seek(0)
-        said = [line for line in others if line.startswith("error: ")]
+        errors = [line for line in others if line.startswith("error: ")]
     if code < 0:
         print(
-            f"error: process {number} of {count} was ended by signal {-code}; the same command goes on from here",
+            f"error: process {number} of {count} was ended by signal {-code}; run the same command again to go on",
             file=sys.stderr,
         )
         return 1
-    if said and not told:
-        print(said[0], end="", file=sys.stderr)
+    if errors and not is_printed:
+        print(errors[0], end="", file=sys.stderr)
     return code
 
 
 def _first_failure(processes: Sequence[subprocess.Popen]) -> tuple[int, int] | None:
-    """Waits for all to end well, or for the first that does not: its number and its exit code."""
+    """Waits until a process fails, and returns its number and its exit code. None once all processes have succeeded."""
     while True:
         codes = [process.poll() for process in processes]
-        # Where one was killed, the others may have noticed already: then theirs is not the failure to name.
+        # If a signal ended a process, others may have failed because of it. The signal comes first.
         failures = sorted((code > 0, number, code) for number, code in enumerate(codes) if code)
         if failures:
             _, number, code = failures[0]
@@ -74,7 +74,7 @@ def _first_failure(processes: Sequence[subprocess.Popen]) -> tuple[int, int] | N
 
 
 def _end(processes: Sequence[subprocess.Popen]) -> None:
-    """Ends those that still run: kindly, then not."""
+    """Ends the processes that still run: with SIGTERM, and after a grace period with SIGKILL."""
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + _GRACE_SECONDS

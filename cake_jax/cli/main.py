@@ -1,9 +1,8 @@
-"""The command line: `python scripts/run.py` and, where the package is installed, `cake-jax`."""
+"""The command line: `python scripts/run.py`, and `cake-jax` if the package is installed."""
 
 import os
 import platform
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -20,8 +19,8 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, with a variant after a colon.", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<config name>[-<variant>].")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run that another config has left in the folder.")
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Say what the run would do and cost, and do nothing.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run of another config in the folder.")
+_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what the run would do and cost, and do nothing.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with all its fields, and do nothing.")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
 _PROCESSES = flags.DEFINE_integer(
@@ -30,17 +29,17 @@ _PROCESSES = flags.DEFINE_integer(
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "Join several processes: host:port of process 0, or 'auto' on a cluster that JAX knows."
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: how many there are.", lower_bound=1)
-_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator: which one this is, from 0.", lower_bound=0)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: number of processes.", lower_bound=1)
+_PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator: this process's number, from 0.", lower_bound=0)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; ends the process with one clear line and code 1 or 2 where something is wrong.
+def main() -> None:
+    """Runs the command line of this process, and exits.
 
-    Args:
-      argv: Arguments with the program's name first; by default those of the process.
+    The exit code is 0; 2 for wrong arguments; 1 for an error of the run; 130 if the user stops it. Each error is one
+    line on stderr.
     """
-    sys.exit(_run(list(argv or sys.argv)))
+    sys.exit(_run(sys.argv))
 
 
 def _run(argv: list[str]) -> int:
@@ -51,8 +50,8 @@ def _run(argv: list[str]) -> int:
         if _CONFIG.value is None:
             raise CakeError("name a config: --config=configs/digits.py; see --help")
         config_lib.check_fields(_CONFIG.value)
-    except Exception as error:  # absl and config files raise anything here; none of it is worth a traceback
-        return _fail(_unknown_field(argv, error) or error, 2)
+    except Exception as error:  # absl and config files raise errors of any type
+        return _fail(_unknown_field(argv, error) or _error_of_config_file(error), 2)
     if _PROCESSES.value:
         return launcher.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
     logging.set_verbosity(logging.ERROR)
@@ -75,31 +74,31 @@ def _run(argv: list[str]) -> int:
     except Exception as error:
         if jax.process_count() == 1:
             raise
-        # Where a process is lost the others fail in whatever they wait for it in, and would wait again at their end.
-        print(f"stopped: another process of this run was lost, it seems ({first_line(error)})", file=sys.stderr)
+        # If one process is lost, the others fail wherever they wait for it. They would wait for it again at their exit.
+        print(f"stopped: another process of this run may have been lost ({first_line(error)})", file=sys.stderr)
         os._exit(1)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; run the same command again to go on", file=sys.stderr)
         return 130
     return 0
 
 
 def _keep_compiled_programs() -> None:
-    """Lets a second run of a config start without compiling; a cache that the user has set up stays theirs."""
+    """Keeps compiled programs for the next run, unless the user has set a folder for them."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        # A program is made for the machine that compiled it, and a home folder may be shared by several.
+        # Programs are compiled for one machine, but several machines may share a home folder.
         jax.config.update("jax_compilation_cache_dir", str(cache_folder("compiled") / platform.node()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _names() -> tuple[str, str]:
-    """Name of the config file and of its variant."""
+    """Name of the config file, and of its variant."""
     path, _, variant = config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")
     return Path(path).stem, variant
 
 
 def _unknown_field(argv: list[str], error: Exception) -> CakeError | None:
-    """Names the override that speaks of no field; config_flags tells only the part of its name that it missed."""
+    """The error of an override whose field does not exist. config_flags names only a part of the field."""
     message = str(error).replace("\\", "")
     names = [arg.lstrip("-").partition("=")[0] for arg in argv]
     for name in names:
@@ -108,6 +107,15 @@ def _unknown_field(argv: list[str], error: Exception) -> CakeError | None:
     return None
 
 
-def _fail(error: Exception, code: int) -> int:
+def _error_of_config_file(error: BaseException) -> BaseException:
+    """The error that a config file raised. config_flags wraps it in an error whose message is a traceback."""
+    if "Traceback" not in str(error):
+        return error
+    while "Traceback" in str(error) and (error.__cause__ or error.__context__):
+        error = error.__cause__ or error.__context__ or error
+    return error if isinstance(error, CakeError) else CakeError(f"config: {type(error).__name__}: {first_line(error)}")
+
+
+def _fail(error: BaseException, code: int) -> int:
     print(f"error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
     return code

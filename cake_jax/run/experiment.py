@@ -10,21 +10,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
-
-from cake_jax import data, keys, methods, parallel, report
-from cake_jax.evaluation import evaluate
+from cake_jax import data, keys, parallel, report
 from cake_jax.files import write_atomically
-from cake_jax.run import black_box, folder, results as results_lib
+from cake_jax.run import folder, results as results_lib
+from cake_jax.run.evaluation_stage import evaluate_models
 from cake_jax.run.settings import RunSettings
-from cake_jax.run.synthesis import kept_students, make_samples
-from cake_jax.run.training import fit
+from cake_jax.run.student_stage import trained_student
+from cake_jax.run.synthesis_stage import stored_samples
+from cake_jax.run.teacher_stage import opened_black_box, own_teacher
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import WRITERS, MetricsLog
-from cake_jax.stores.samples import SampleStore
-from cake_jax.teachers import Teacher, from_torch_weights
-from cake_jax.training import Labels, classification_loss, from_logits
-from cake_jax.types import CakeError, Queryable
+from cake_jax.types import CakeError
 
 
 def run(
@@ -65,14 +61,14 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
     run_keys = keys.run_keys(settings.seed)
 
     # Teacher
-    teacher = _teacher(run_keys.teacher, settings, workdir / folder.TEACHER, log)
+    teacher = own_teacher(run_keys.teacher, settings, workdir / folder.TEACHER, log)
 
-    with black_box.opened(settings, teacher, workdir) as box:
+    with opened_black_box(settings, teacher, workdir) as box:
         # Samples
-        store = _samples(run_keys.synthesis, settings, workdir, box or teacher, log)
+        store = stored_samples(run_keys.synthesis, settings, workdir, box or teacher, log)
 
         # Student
-        student = _student(run_keys.student, settings, workdir / folder.STUDENT, store, log)
+        student = trained_student(run_keys.student, settings, workdir / folder.STUDENT, store, log)
 
         # The first process does the rest for all
         if not parallel.is_first():
@@ -82,7 +78,7 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
         # Evaluation on real data: the first look at the test set
         dataset = data.load(settings.data, settings.spec) if settings.stages.evaluation else None
         judged = box if settings.judges_black_box else teacher
-        figures = _evaluation(dataset, judged, student, workdir / folder.ROUNDS) if dataset else {}
+        figures = evaluate_models(dataset, judged, student, workdir / folder.ROUNDS) if dataset else {}
 
         # Results and report
         collected = results_lib.collect(settings, teacher, student, store, figures, log)
@@ -106,99 +102,3 @@ def _check_sources(settings: RunSettings, *, has_teacher: bool) -> None:
         raise CakeError(f"teacher.weights: there is no file {settings.teacher.path}")
     if (source == "training" and not has_teacher) or settings.stages.evaluation:
         data.check(settings.data)
-
-
-def _teacher(key: jax.Array, settings: RunSettings, target: Path, log: MetricsLog) -> Teacher | None:
-    """The run's own teacher. None if there is none, or only a query interface."""
-    source, model = settings.teacher, settings.teacher.model
-    if checkpoint.has_model(target):
-        return checkpoint.load_model(target)
-    match source.source:
-        case "training":
-            dataset = data.load(settings.data, settings.spec)
-            labels = Labels(dataset.train_y)
-            return fit(
-                "teacher",
-                key,
-                model,
-                settings.spec,
-                dataset.train_x,
-                labels,
-                source.training,
-                classification_loss,
-                target,
-                log,
-            )
-        case "run":
-            earlier = folder.teacher_folder(source.path)
-            teacher, about = checkpoint.load_model(earlier), checkpoint.model_info(earlier)["model"]
-            if teacher.spec != settings.spec:
-                raise CakeError(
-                    f"teacher.from_run: the teacher in {earlier} was trained on other data than {settings.data.name}"
-                )
-            checkpoint.save_model(target, teacher, about["name"], about["options"])
-            return teacher
-        case "weights":
-            teacher = from_torch_weights(source.path, model.name, settings.spec, model.options)
-            checkpoint.save_model(target, teacher, model.name, dict(model.options))
-            return teacher
-    return None
-
-
-def _samples(
-    key: jax.Array, settings: RunSettings, workdir: Path, teacher: Queryable | None, log: MetricsLog
-) -> SampleStore:
-    """The samples: of an earlier run, or made here. The store is empty if none are made."""
-    if settings.samples.from_run:
-        source = Path(settings.samples.from_run) / folder.SAMPLES
-        if not source.exists():
-            raise CakeError(f"synthesis.from_run: no samples in {source.parent}")
-        return SampleStore(source)
-    store = SampleStore(workdir / folder.SAMPLES)
-    is_complete = len(store.entries) == settings.samples.synthesis.num_batches
-    if not settings.stages.synthesis or teacher is None or is_complete:
-        return store
-    examples = None
-    if methods.get(settings.method).reads_data:
-        dataset = data.load(settings.data, settings.spec)
-        examples = dataset.train_x, dataset.train_y
-    make_samples(key, settings, teacher, store, workdir / folder.ROUNDS, log, examples)
-    return SampleStore(store.folder)
-
-
-def _student(
-    key: jax.Array, settings: RunSettings, target: Path, store: SampleStore, log: MetricsLog
-) -> Teacher | None:
-    """The student, trained on samples alone. None if that stage is off."""
-    if not settings.stages.student:
-        return None
-    if checkpoint.has_model(target):
-        return checkpoint.load_model(target)
-    student = settings.student
-    samples = store.select(
-        min_step_size=settings.samples.min_step_size,
-        max_step_size=settings.samples.max_step_size,
-        memory_limit=student.memory_bytes,
-    )
-    labels = from_logits(samples.logits)
-    if methods.get(settings.method).reads_data:
-        labels = labels._replace(classes=samples.target)
-    return fit(
-        "student", key, student.model, settings.spec, samples.x, labels, student.training, student.loss, target, log
-    )
-
-
-def _evaluation(
-    dataset: data.Dataset, teacher: Queryable | None, student: Teacher | None, rounds: Path
-) -> dict[str, Any]:
-    """Figures on the real test set: of the teacher, of the student, and of the guide students that were kept."""
-    x, y = dataset.test_x, dataset.test_y
-    figures: dict[str, Any] = {}
-    if teacher is not None:
-        figures["teacher"] = evaluate(teacher, None, x, y)
-    if student is not None:
-        figures["student"] = evaluate(student, teacher, x, y)
-    figures["rounds"] = [
-        {"round": number, **evaluate(model, teacher, x, y)} for number, model in kept_students(rounds).items()
-    ]
-    return figures

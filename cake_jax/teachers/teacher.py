@@ -132,7 +132,7 @@ def as_queryable(model: Queryable | Callable[[Array], Array], spec: DataSpec) ->
     """
     if hasattr(model, "predict"):
         return cast(Queryable, model)
-    return from_function(cast(Callable[[Array], Array], model), spec)
+    return from_function(model, spec)
 
 
 def checked(teacher: Teacher, *, values: bool = True) -> Teacher:

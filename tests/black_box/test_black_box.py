@@ -397,7 +397,7 @@ def test_queries_can_be_read_during_a_call(box):
     def source(x):
         reader = threading.Thread(target=lambda: counts.append(teacher.queries), daemon=True)
         reader.start()
-        reader.join(60)
+        reader.join(10)
         return logits(x)
 
     teacher = box(source, max_rows=2)

@@ -16,7 +16,7 @@ from http_server import LOST, Memory, Server
 from cake_jax import load_run
 from cake_jax.config import resolve
 from cake_jax.data.toy import NUM_TEST
-from cake_jax.run import black_box
+from cake_jax.run import teacher_stage
 
 
 def small_config(**fields):
@@ -170,5 +170,5 @@ def test_a_teacher_that_cannot_be_reached_is_refused_before_any_query(fields, me
 
 def test_a_black_box_is_refused_to_several_processes(tmp_path, monkeypatch):
     monkeypatch.setattr("jax.process_count", lambda: 2)
-    opened = black_box.opened(resolve(small_config()), None, tmp_path)
+    opened = teacher_stage.opened_black_box(resolve(small_config()), None, tmp_path)
     assert message_of(opened.__enter__).startswith("black_box: its ledger belongs to one process")

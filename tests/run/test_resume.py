@@ -12,7 +12,7 @@ import pytest
 import runs
 from runs import small_config
 
-from cake_jax.run import synthesis, training
+from cake_jax.run import fit, synthesis_stage
 from cake_jax.stores import checkpoint
 from cake_jax.stores.samples import SampleStore
 from cake_jax.training import trainer
@@ -22,8 +22,8 @@ STAGES = ("teacher", "synthesis", "student")
 
 # The command line with a state saved after every epoch.
 RUN_THAT_SAVES_ALWAYS = """
-from cake_jax.run import training
-training.SAVE_SECONDS = 0.0
+from cake_jax.run import fit
+fit.SAVE_SECONDS = 0.0
 from cake_jax.cli import main
 main()
 """
@@ -93,7 +93,7 @@ def test_a_resumed_run_writes_no_csv_row_twice(tmp_path, monkeypatch, stage):
             if info.epoch == 2 and (labels.logits is not None) == (stage == "student"):
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "SAVE_SECONDS", 1000.0)
+    monkeypatch.setattr(fit, "SAVE_SECONDS", 1000.0)
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "epochs", stopping)
         with pytest.raises(KeyboardInterrupt):

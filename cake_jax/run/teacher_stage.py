@@ -1,4 +1,4 @@
-"""The black box of a run."""
+"""The teacher of a run: its own model, and the black box that it is queried through."""
 
 import contextlib
 import importlib
@@ -9,14 +9,57 @@ from typing import Any
 
 import jax
 
+from cake_jax import data
 from cake_jax.black_box import BlackBox, Endpoint
+from cake_jax.run import folder
+from cake_jax.run.fit import fit
 from cake_jax.run.settings import BlackBoxSettings, RunSettings
-from cake_jax.teachers import Teacher
+from cake_jax.stores import checkpoint
+from cake_jax.stores.metrics import MetricsLog
+from cake_jax.teachers import Teacher, from_torch_weights
+from cake_jax.training import Labels, classification_loss
 from cake_jax.types import CakeError, first_line
 
 
+def own_teacher(key: jax.Array, settings: RunSettings, target: Path, log: MetricsLog) -> Teacher | None:
+    """The run's own teacher. None if there is none, or only a query interface."""
+    source, model = settings.teacher, settings.teacher.model
+    if checkpoint.has_model(target):
+        return checkpoint.load_model(target)
+    match source.source:
+        case "training":
+            dataset = data.load(settings.data, settings.spec)
+            labels = Labels(dataset.train_y)
+            return fit(
+                "teacher",
+                key,
+                model,
+                settings.spec,
+                dataset.train_x,
+                labels,
+                source.training,
+                classification_loss,
+                target,
+                log,
+            )
+        case "run":
+            earlier = folder.teacher_folder(source.path)
+            teacher, about = checkpoint.load_model(earlier), checkpoint.model_info(earlier)["model"]
+            if teacher.spec != settings.spec:
+                raise CakeError(
+                    f"teacher.from_run: the teacher in {earlier} was trained on other data than {settings.data.name}"
+                )
+            checkpoint.save_model(target, teacher, about["name"], about["options"])
+            return teacher
+        case "weights":
+            teacher = from_torch_weights(source.path, model.name, settings.spec, model.options)
+            checkpoint.save_model(target, teacher, model.name, dict(model.options))
+            return teacher
+    return None
+
+
 @contextlib.contextmanager
-def opened(settings: RunSettings, teacher: Teacher | None, workdir: Path) -> Iterator[BlackBox | None]:
+def opened_black_box(settings: RunSettings, teacher: Teacher | None, workdir: Path) -> Iterator[BlackBox | None]:
     """Opens the black box, and closes it in the end.
 
     Args:

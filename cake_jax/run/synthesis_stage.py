@@ -14,10 +14,11 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cake_jax import keys, methods, parallel
+from cake_jax import data, keys, methods, parallel
 from cake_jax.methods.rounds import GuideStudent, RoundResult, make_rounds
+from cake_jax.run import folder
+from cake_jax.run.fit import SAVE_SECONDS, no_progress_bar, shown
 from cake_jax.run.settings import RunSettings
-from cake_jax.run.training import SAVE_SECONDS, no_progress_bar, shown
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
@@ -28,14 +29,35 @@ from cake_jax.types import CakeError, Examples, Queryable
 _KEPT_STUDENTS = 20
 
 
+def stored_samples(
+    key: jax.Array, settings: RunSettings, workdir: Path, teacher: Queryable | None, log: MetricsLog
+) -> SampleStore:
+    """The samples: of an earlier run, or made here. The store is empty if none are made."""
+    if settings.samples.from_run:
+        source = Path(settings.samples.from_run) / folder.SAMPLES
+        if not source.exists():
+            raise CakeError(f"synthesis.from_run: no samples in {source.parent}")
+        return SampleStore(source)
+    store = SampleStore(workdir / folder.SAMPLES)
+    is_complete = len(store.entries) == settings.samples.synthesis.num_batches
+    if not settings.stages.synthesis or teacher is None or is_complete:
+        return store
+    examples = None
+    if methods.get(settings.method).reads_data:
+        dataset = data.load(settings.data, settings.spec)
+        examples = dataset.train_x, dataset.train_y
+    make_samples(key, settings, teacher, store, workdir / folder.ROUNDS, log, examples)
+    return SampleStore(store.folder)
+
+
 def make_samples(
     key: jax.Array,
     settings: RunSettings,
     teacher: Queryable,
     store: SampleStore,
-    folder: Path,
+    rounds: Path,
     log: MetricsLog,
-    data: Examples | None = None,
+    examples: Examples | None = None,
 ) -> None:
     """Makes the samples that `store` lacks.
 
@@ -44,22 +66,22 @@ def make_samples(
       settings: The run's settings.
       teacher: The teacher.
       store: Gets the samples.
-      folder: Gets the state between rounds, and guide students.
+      rounds: Folder that gets the state between rounds, and guide students.
       log: Gets a line for each round.
-      data: Real training data, for a method that reads them.
+      examples: Real training data, for a method that reads them.
 
     Raises:
       CakeError: A sequential method runs in several processes, or the method fails.
     """
     method, synthesis = methods.get(settings.method), settings.samples.synthesis
-    state = method.init(keys.method_state(key), settings.spec, synthesis, data)
+    state = method.init(keys.method_state(key), settings.spec, synthesis, examples)
     guide = None
     if method.guide:
         module = settings.student.model.create(settings.spec)
         guide_settings = method.guide(synthesis)
         guide = GuideStudent(key, module, settings.spec, guide_settings, synthesis.num_batches, synthesis.batch_size)
     if method.sequential:
-        state, batches = _resume(state, guide, synthesis.num_batches, store, folder)
+        state, batches = _resume(state, guide, synthesis.num_batches, store, rounds)
     else:
         batches = [batch for batch in range(synthesis.num_batches) if batch not in store.entries]
     if parallel.is_first():
@@ -83,42 +105,42 @@ def make_samples(
 
     # A mini-batch is written while the next one is made. Never more than one waits.
     saved, is_metered = time.perf_counter(), teacher.queries is not None
-    rounds = make_rounds(key, method, synthesis, teacher, state, parallel.own_share(batches), guide)
+    results = make_rounds(key, method, synthesis, teacher, state, parallel.own_share(batches), guide)
     with bar, ThreadPoolExecutor(1) as writer:
         written = writer.submit(lambda: None)
-        for made, seconds in _timed(rounds):
+        for made, seconds in _timed(results):
             written.result()
             written = writer.submit(write, made, seconds)
             if guide and (made.batch + 1) % -(-synthesis.num_batches // _KEPT_STUDENTS) == 0:
                 model = settings.student.model
-                checkpoint.save_model(folder / f"{made.batch + 1:06d}", guide.model, model.name, dict(model.options))
+                checkpoint.save_model(rounds / f"{made.batch + 1:06d}", guide.model, model.name, dict(model.options))
             if method.sequential and (is_metered or time.perf_counter() - saved > SAVE_SECONDS):
                 written.result()
-                checkpoint.save_state(folder, made.batch + 1, _saved(made.batch + 1, made.round.state, guide))
+                checkpoint.save_state(rounds, made.batch + 1, _saved(made.batch + 1, made.round.state, guide))
                 saved = time.perf_counter()
         written.result()
     parallel.wait_for_all("synthesis ends")
     if parallel.is_first():
-        checkpoint.drop_states(folder)
+        checkpoint.drop_states(rounds)
 
 
-def kept_students(folder: Path) -> dict[int, Teacher]:
+def kept_students(rounds: Path) -> dict[int, Teacher]:
     """The guide students that were kept, by the number of rounds done."""
     return {
         int(path.name): checkpoint.load_model(path)
-        for path in sorted(folder.glob("[0-9]*"))
+        for path in sorted(rounds.glob("[0-9]*"))
         if checkpoint.has_model(path)
     }
 
 
 def _resume(
-    state: Any, guide: GuideStudent | None, num_batches: int, store: SampleStore, folder: Path
+    state: Any, guide: GuideStudent | None, num_batches: int, store: SampleStore, rounds: Path
 ) -> tuple[Any, Sequence[int]]:
     """The state to go on from, and the rounds to make. Samples that are ahead of the saved state are dropped."""
     if jax.process_count() > 1:
         raise CakeError("method: its rounds depend on each other; run it in one process")
     start = _saved(0, state, guide)
-    saved = checkpoint.load_state(folder, start)
+    saved = checkpoint.load_state(rounds, start)
     is_whole = all(batch in store.entries for batch in range(int(saved[0])))
     rounds_done, state, student_state = saved if is_whole else start
     done = int(rounds_done)
@@ -133,9 +155,9 @@ def _saved(rounds_done: int, state: Any, guide: GuideStudent | None) -> tuple[np
     return np.asarray(rounds_done, np.int32), state, guide.state if guide else ()
 
 
-def _timed(rounds: Iterator[RoundResult]) -> Iterator[tuple[RoundResult, float]]:
+def _timed(results: Iterator[RoundResult]) -> Iterator[tuple[RoundResult, float]]:
     """Rounds with the seconds that each took."""
     started = time.perf_counter()
-    for made in rounds:
+    for made in results:
         yield made, time.perf_counter() - started
         started = time.perf_counter()

@@ -1,0 +1,36 @@
+"""The student of a run, trained on samples and on nothing else."""
+
+from pathlib import Path
+
+import jax
+
+from cake_jax import methods
+from cake_jax.run.fit import fit
+from cake_jax.run.settings import RunSettings
+from cake_jax.stores import checkpoint
+from cake_jax.stores.metrics import MetricsLog
+from cake_jax.stores.samples import SampleStore
+from cake_jax.teachers import Teacher
+from cake_jax.training import from_logits
+
+
+def trained_student(
+    key: jax.Array, settings: RunSettings, target: Path, store: SampleStore, log: MetricsLog
+) -> Teacher | None:
+    """The student, trained on samples alone. None if that stage is off."""
+    if not settings.stages.student:
+        return None
+    if checkpoint.has_model(target):
+        return checkpoint.load_model(target)
+    student = settings.student
+    samples = store.select(
+        min_step_size=settings.samples.min_step_size,
+        max_step_size=settings.samples.max_step_size,
+        memory_limit=student.memory_bytes,
+    )
+    labels = from_logits(samples.logits)
+    if methods.get(settings.method).reads_data:
+        labels = labels._replace(classes=samples.target)
+    return fit(
+        "student", key, student.model, settings.spec, samples.x, labels, student.training, student.loss, target, log
+    )

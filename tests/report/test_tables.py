@@ -1,0 +1,111 @@
+"""The summary of a run, and the tables and figures of several runs, from made-up results."""
+
+import made_up
+import numpy as np
+import pytest
+from made_up import PLANE, image_model
+
+from cake_jax.report import comparison, matrix, summary
+from cake_jax.stores.metrics import MetricsLog
+
+
+def test_summary_shows_the_figures_of_a_run():
+    text = summary(made_up.results())
+    for part in ("cake, 3", "91.25%", "12,345", "87.50%", "93.75%", "0.0123", "2,000", "250", "502,000", "6.8"):
+        assert part in text, part
+    names = [line.split("  ")[0] for line in text.splitlines()]
+    assert len(names) == len(set(names)) == 8
+
+
+def test_summary_shows_a_dash_for_none():
+    lines = summary(made_up.results(**made_up.NOT_EVALUATED)).splitlines()
+    dashes = [line for line in lines if line.split("  ", 1)[1].strip(" ").startswith("-")]
+    assert [line.split("  ")[0] for line in dashes] == [
+        "teacher test accuracy",
+        "student test accuracy",
+        "student agrees with teacher",
+        "KL(teacher || student)",
+    ]
+    assert "None" not in "".join(lines)
+
+
+def compared(title, accuracy, **figures):
+    """A run as `scripts/compare.py` passes it on. `figures` are those of its student."""
+    student = made_up.NOT_EVALUATED["student"] | {"test_accuracy": accuracy} | figures
+    return {"title": title, **made_up.results(student=student), "logit_gaps": None}
+
+
+RUNS = [compared("a", 0.8), compared("b", 0.5), compared("a", 0.9)]
+
+
+def test_comparison_shows_means_and_deviations_of_the_known_columns():
+    """0.8 and 0.9 have the mean 85 % and the sample deviation 7.07 %."""
+    header, line, first, second = comparison.table(RUNS).splitlines()
+    assert header == "| method | accuracy, % | samples | forward queries | gradient queries | seconds |"
+    assert line == "|---|---|---|---|---|---|"
+    assert first == "| a | 85.00 ± 7.07 | 2,000 | 2,000 | 500,000 | 5.50 ± 0.00 |"
+    assert second == "| b | 50.00 ± 0.00 | 2,000 | 2,000 | 500,000 | 5.50 ± 0.00 |"
+
+
+def test_comparison_shows_a_dash_for_a_method_without_the_figure():
+    known = compared("c", 0.5, test_agreement=0.25, grid_agreement=0.75) | {"logit_gaps": {"start": 4.0, "end": 1.0}}
+    header, _, first, _, last = comparison.table([*RUNS, known]).splitlines()
+    assert "| accuracy, % | agreement, % | on the grid, % | logit gap, end / start | samples |" in header
+    assert first.startswith("| a | 85.00 ± 7.07 | - | - | - | 2,000 |")
+    assert last.startswith("| c | 50.00 ± 0.00 | 25.00 ± 0.00 | 75.00 ± 0.00 | 0.25 ± 0.00 | 2,000 |")
+
+
+def test_comparison_draws_a_line_for_each_method():
+    axes = comparison.accuracies(RUNS).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    for line, expected in zip(axes.lines, ([80, 90], [85], [50], [50], [91.25, 91.25]), strict=True):
+        np.testing.assert_allclose(line.get_xdata(), expected)
+
+
+@pytest.mark.parametrize(("teacher", "panels"), [(made_up.TEACHER, 3), (image_model(), 1)])
+def test_comparison_draws_regions_of_the_plane_else_accuracies(teacher, panels, tmp_path):
+    records = {}
+    for title in ("a", "b"):
+        (tmp_path / title).mkdir()
+        records[title] = made_up.record(tmp_path / title, teacher=teacher, student=teacher, has_log=False)
+    axes = comparison.figure(RUNS, records).axes
+    assert len(axes) == panels
+    assert (axes[0].get_title() == "teacher") == (teacher.spec == PLANE)
+
+
+def test_logit_gaps_are_medians_over_the_mini_batches(tmp_path):
+    assert comparison.logit_gaps(made_up.synthesis_log(tmp_path, batches=3)) == {"start": 2.0, "end": 0.5}
+
+
+def test_logit_gaps_of_a_method_that_logs_none(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.write("synthesis", 0, target_accuracy=1.0)
+    assert comparison.logit_gaps(log) is None
+
+
+def cell(variant, teacher, student):
+    """A run as `scripts/matrix.py` passes it on."""
+    accuracies = {name: {"test_accuracy": value} for name, value in (("teacher", teacher), ("student", student))}
+    whole = made_up.results()
+    return made_up.results(variant=variant, **{name: whole[name] | values for name, values in accuracies.items()})
+
+
+CELLS = [cell("x-x", 0.99, 0.98), cell("x-y", 0.99, 0.6), cell("y-y", 0.95, 0.94), cell("y-x-smoke", 0.95, 0.5)]
+
+
+def test_matrix_shows_a_row_for_each_teacher():
+    expected = ["| teacher | x | y |", "|---|---|---|", "| x, 99.0 | 98.0 | 60.0 |", "| y, 95.0 | 50.0 | 94.0 |"]
+    assert matrix.table(CELLS, ["x", "y"]).splitlines() == expected
+
+
+def test_matrix_shows_a_dash_for_a_run_that_is_not_done():
+    lines = matrix.table(CELLS[:1], ["x", "y"]).splitlines()
+    assert lines[2:] == ["| x, 99.0 | 98.0 | - |", "| y | - | - |"]
+
+
+def test_heat_map_shows_the_table():
+    axes = matrix.heat_map(CELLS, ["x", "y"]).axes[0]
+    np.testing.assert_allclose(axes.images[0].get_array(), [[98, 60], [50, 94]])
+    assert [text.get_text() for text in axes.texts] == ["98.0", "60.0", "50.0", "94.0"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["x\n99.0 %", "y\n95.0 %"]

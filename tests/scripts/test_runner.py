@@ -1,0 +1,71 @@
+"""Runs that a script starts in processes of their own, and the script's command line."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import runs
+
+from cake_jax.cli import runner
+
+CONFIG = """
+from cake_jax.config import default
+
+def get_config(variant=""):
+    config = default()
+    config.dataset.name, config.method = "two_moons", "noise"
+    config.synthesis.num_groups, config.synthesis.num_batches, config.synthesis.batch_size = 2, 1, 20
+    config.teacher.epochs = config.student.epochs = 1
+    return config
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "tiny.py").write_text(CONFIG)
+    return tmp_path / "tiny.py"
+
+
+def test_run_returns_its_results(config, tmp_path):
+    results = runner.run(f"{config}:some", tmp_path / "run", ["--config.seed=5"])
+    assert results == json.loads((tmp_path / "run" / "results.json").read_text())
+    assert (results["config_name"], results["variant"], results["seed"]) == ("tiny", "some", 5)
+
+
+def test_script_stops_at_a_failed_run_in_one_line_after_that_of_the_run(config, tmp_path):
+    arguments = ["--config=tiny.py", "--models=a,b", "--workdir=w", "--out=out.json", "--config.synthesis.batch_size=7"]
+    script = [sys.executable, str(runs.ROOT / "scripts" / "matrix.py"), *arguments]
+    ended = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    first, second = ended.stderr.splitlines()
+    assert ended.returncode == 1
+    assert first.startswith("error: synthesis.batch_size: 7")
+    assert second.startswith("error: this run failed: ")
+    assert second.endswith("-m cake_jax.cli --config=tiny.py:a-a --workdir=w/a-a --config.synthesis.batch_size=7")
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_run_that_leaves_no_results_is_a_failure(tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 0))
+    with pytest.raises(SystemExit, match="error: this run failed: .* --config=a.py --workdir=.*/none --dry_run"):
+        runner.run("a.py", tmp_path / "none", ["--dry_run"])
+
+
+def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):
+    others = ["--config.seed=3", "--overwrite", "--work=x", "--cpu_devices", "2"]
+    monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", *others, "--seeds=1,2"])
+    flags, unknown = runner.parse("A script.", {"seeds": ("0", "seeds"), "methods": ("cake,lake", "methods")})
+    assert unknown == others
+    assert (flags.config, flags.seeds, flags.methods) == ("a.py", ["1", "2"], ["cake", "lake"])
+    assert (flags.workdir, flags.out, flags.figure) == (None, None, None)
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2)])
+def test_a_script_explains_its_flags(arguments, code, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        runner.parse("A script.", {"seeds": ("0", "the seeds")})
+    assert ended.value.code == code
+    out, err = capsys.readouterr()
+    assert "--config" in out + err
+    assert ("the seeds" in out) == (code == 0)
