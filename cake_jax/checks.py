@@ -10,7 +10,7 @@ def one_of(field: str, value: Any, names: Iterable[str]) -> None:
     """Refuses a value that is not among `names`.
 
     Raises:
-      CakeError: With the field, the value and all names.
+      CakeError: The message has the field, the value and all names.
     """
     names = tuple(names)
     if value not in names:
@@ -21,7 +21,7 @@ def above_zero(field: str, value: float) -> None:
     """Refuses 0, negative numbers and NaN.
 
     Raises:
-      CakeError: With the field and the value.
+      CakeError: The message has the field and the value.
     """
     if not value > 0:
         raise CakeError(f"{field}: {value} must be above 0")
@@ -31,7 +31,7 @@ def not_negative(field: str, value: float) -> None:
     """Refuses negative numbers and NaN.
 
     Raises:
-      CakeError: With the field and the value.
+      CakeError: The message has the field and the value.
     """
     if not value >= 0:
         raise CakeError(f"{field}: {value} is below 0")
@@ -41,7 +41,7 @@ def fraction(field: str, value: float, *, with_one: bool = False) -> None:
     """Refuses NaN and numbers outside [0, 1). With `with_one`, 1 is allowed.
 
     Raises:
-      CakeError: With the field and the value.
+      CakeError: The message has the field and the value.
     """
     if not (0 <= value < 1 or (with_one and value == 1)):
         raise CakeError(f"{field}: {value} is not in [0, 1{']' if with_one else ')'}")

@@ -205,7 +205,7 @@ def check_fields(config: ConfigDict) -> None:
     """Refuses a config that lacks a field of `default`.
 
     Raises:
-      CakeError: With the first missing field.
+      CakeError: A field is missing. The message names the first one.
     """
     missing = sorted(set(dict(flat(default().to_dict()))) - set(dict(flat(config.to_dict()))))
     missing = [name for name in missing if ".options." not in name and not name.startswith("methods.")]

@@ -28,7 +28,7 @@ class Queryable(Protocol):
     """A classifier that answers queries: a white-box `Teacher` or a `BlackBox`.
 
     Attributes:
-      spec: The input domain.
+      spec: Specification of the inputs.
       access: The most that it gives, one of `ACCESS`.
       queries: Number of inputs charged so far. None if queries are free.
       num_params: Number of trainable parameters. None if it is unknown.
@@ -36,7 +36,7 @@ class Queryable(Protocol):
 
     @property
     def spec(self) -> "DataSpec":
-        """The input domain."""
+        """Specification of the inputs."""
         ...
 
     @property

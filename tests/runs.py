@@ -134,4 +134,3 @@ def drop_results(folder, *models):
     (folder / "results.json").unlink()
     for name in models:
         (folder / name / "model.json").unlink()
-

@@ -28,7 +28,7 @@ def check(names: tuple[str, ...], spec: DataSpec, field: str) -> None:
 
     Args:
       names: The augmentations.
-      spec: The input domain.
+      spec: Specification of the inputs.
       field: The config field that the names come from, for messages.
 
     Raises:
@@ -49,7 +49,7 @@ def augment(keys: Array, x: Array, names: tuple[str, ...], spec: DataSpec) -> Ar
       keys: One `jax.random.key` for each image, `[B]`.
       x: Images `[B, H, W, C]`, normalised.
       names: Names in `NAMES` that `check` accepts. They are applied in this order.
-      spec: The input domain.
+      spec: Specification of the inputs.
 
     Returns:
       The augmented images, `[B, H, W, C]`.

@@ -87,7 +87,7 @@ def autoaugment(key: Array, image: Array, policy: str) -> Array:
     """Performs a random sub-policy on an image.
 
     Args:
-      key: A key.
+      key: A JAX random key.
       image: `[H, W, C]`.
       policy: A table of sub-policies like `CIFAR10`.
 

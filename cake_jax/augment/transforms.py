@@ -15,9 +15,9 @@ def crop(key: Array, image: Array, spec: DataSpec) -> Array:
     The part that moves in is black. Without `spec.low` it is the mean.
 
     Args:
-      key: A key.
+      key: A JAX random key.
       image: `[H, W, C]`, normalised.
-      spec: The input domain.
+      spec: Specification of the inputs.
 
     Returns:
       A random window `[H, W, C]` of the padded image.
@@ -42,7 +42,7 @@ def cutout(key: Array, image: Array, spec: DataSpec) -> Array:
     The square's centre is uniform over the pixels. Parts of the square may be outside the image.
 
     Args:
-      key: A key.
+      key: A JAX random key.
       image: `[H, W, C]`, normalised.
       spec: Not used.
 

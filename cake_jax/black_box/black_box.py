@@ -31,7 +31,7 @@ class BlackBox:
     run stopped.
 
     Attributes:
-      spec: The input domain.
+      spec: Specification of the inputs.
       answers: Kind of the answers: "labels", "scores" (probabilities) or "logits".
       num_params: None, because the number of parameters is unknown.
     """
@@ -51,7 +51,7 @@ class BlackBox:
           source: A function, an endpoint or a `Teacher`. A function takes inputs `[B, *shape]` float32 and returns
             labels `[B]`, or scores or logits `[B, K]`. If it raises `Unanswered`, `ConnectionError` or `TimeoutError`,
             it is called again. The logits of a `Teacher` are converted to the answers that `settings.answers` names.
-          spec: The input domain.
+          spec: Specification of the inputs.
           settings: How the source is queried.
           ledger: File of queries and answers. None keeps them in memory only.
 

@@ -47,7 +47,7 @@ class Terms:
     """The properties that all queries of a ledger share.
 
     Attributes:
-      spec: The input domain.
+      spec: Specification of the inputs.
       answers: Kind of the answers: "labels", "scores" (probabilities) or "logits".
       pixels: Whether the teacher takes inputs in pixel units. Otherwise it takes normalised inputs.
 

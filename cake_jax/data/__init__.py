@@ -73,7 +73,7 @@ class Dataset(NamedTuple):
     """A labelled data set with its specification.
 
     Attributes:
-      spec: The input domain.
+      spec: Specification of the inputs.
       train_x: `[N, *spec.shape]` float32, normalised.
       train_y: `[N]` int32.
       test_x: `[M, *spec.shape]` float32, normalised.

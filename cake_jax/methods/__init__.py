@@ -47,7 +47,7 @@ def check_access(name: str, access: str) -> None:
       access: The teacher's access, one of `types.ACCESS`.
 
     Raises:
-      CakeError: With the methods that the teacher's access suffices for.
+      CakeError: The access does not suffice. The message lists the methods for which it does.
     """
     needed = get(name).access
     if ACCESS.index(needed) > ACCESS.index(access):

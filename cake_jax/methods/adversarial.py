@@ -54,10 +54,10 @@ class AdversarialInfo(NamedTuple):
 
 
 def prepare(settings: AdversarialSettings, spec: DataSpec) -> AdversarialSettings:
-    """The settings, if they fit `spec`.
+    """Returns the settings if they suit the specification.
 
     Raises:
-      CakeError: They do not.
+      CakeError: A setting does not.
     """
     checks.one_of("methods.adversarial.disagreement", settings.disagreement, DISAGREEMENTS)
     checks.not_negative("methods.adversarial.balance", settings.balance)

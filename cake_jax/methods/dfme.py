@@ -50,10 +50,10 @@ class DFMEInfo(NamedTuple):
 
 
 def prepare(settings: DFMESettings, spec: DataSpec) -> DFMESettings:
-    """The settings, if they fit `spec`.
+    """Returns the settings if they suit the specification.
 
     Raises:
-      CakeError: They do not.
+      CakeError: A setting does not.
     """
     for name in ("num_directions", "epsilon"):
         checks.above_zero(f"methods.dfme.{name}", getattr(settings, name))

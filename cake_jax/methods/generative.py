@@ -55,7 +55,7 @@ def prepare(settings: GenerativeSettings, spec: DataSpec) -> GenerativeSettings:
     """The settings with the number of steps filled in.
 
     Raises:
-      CakeError: The settings do not fit `spec`.
+      CakeError: A setting does not suit the specification.
     """
     checks.not_negative("methods.generative.repel", settings.repel)
     num_steps = settings.num_steps or (_STEPS_OF_IMAGES if spec.is_image else _STEPS_OF_VECTORS)

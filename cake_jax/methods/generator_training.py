@@ -72,15 +72,15 @@ class GeneratorState(NamedTuple):
 
 
 def checked(settings: S, method: str, spec: DataSpec) -> S:
-    """The settings with a constant step size, if they can work for `spec`.
+    """Returns the settings with a constant step size if they suit the specification.
 
     Args:
       settings: The settings.
       method: Name of the method, for messages.
-      spec: The input domain.
+      spec: Specification of the inputs.
 
     Raises:
-      CakeError: With the field at fault.
+      CakeError: A value does not fit. The message names its field.
     """
     field = f"methods.{method}"
     if isinstance(settings, GuidedSettings):

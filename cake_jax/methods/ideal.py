@@ -53,10 +53,10 @@ class IdealInfo(NamedTuple):
 
 
 def prepare(settings: IdealSettings, spec: DataSpec) -> IdealSettings:
-    """The settings, if they fit `spec`.
+    """Returns the settings if they suit the specification.
 
     Raises:
-      CakeError: They do not.
+      CakeError: A setting does not.
     """
     for name in ("evenness", "smoothness"):
         checks.not_negative(f"methods.ideal.{name}", getattr(settings, name))

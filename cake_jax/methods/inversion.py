@@ -49,7 +49,7 @@ def prepare(settings: InversionSettings, spec: DataSpec) -> InversionSettings:
     """The settings with Adam and a constant step size.
 
     Raises:
-      CakeError: The settings do not fit `spec`.
+      CakeError: A setting does not suit the specification.
     """
     if settings.weight <= 0:
         raise CakeError(f"methods.inversion.weight: {settings.weight} must be above 0; without statistics use 'naive'")

@@ -28,7 +28,7 @@ def prepare(settings: NaiveSettings, spec: DataSpec) -> NaiveSettings:
     """The settings with the cross entropy alone and a constant step size.
 
     Raises:
-      CakeError: The settings do not fit `spec`.
+      CakeError: A setting does not suit the specification.
     """
     if settings.image_priors:
         weights, start = dataclasses.replace(settings.weights, contr=0.0, entropy=0.0), settings.start

@@ -14,7 +14,7 @@ def prepare(settings: SynthesisSettings, spec: DataSpec) -> SynthesisSettings:
     """The settings without steps and with a normal start.
 
     Raises:
-      CakeError: The settings do not fit `spec`.
+      CakeError: A setting does not suit the specification.
     """
     return checked(dataclasses.replace(settings, num_steps=0, start="normal"), spec)
 

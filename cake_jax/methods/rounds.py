@@ -31,7 +31,7 @@ class GuideStudent:
         Args:
           key: The key of the whole synthesis.
           module: The architecture.
-          spec: The input domain.
+          spec: Specification of the inputs.
           settings: How the student is trained after each round.
           num_batches: The number of rounds.
           batch_size: The number of samples in a round.

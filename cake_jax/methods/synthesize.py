@@ -29,7 +29,7 @@ def synthesize(
       key: A `jax.random.key`.
       teacher: A `Teacher`, a `BlackBox`, or a differentiable function of normalised x `[B, *spec.shape]` to logits
         `[B, K]`.
-      spec: The input domain.
+      spec: Specification of the inputs.
       settings: How the samples are made: the method's own settings, such as `IdealSettings`, or `SynthesisSettings`. Of
         the latter, fields that differ from their default are kept, and all others get the method's default.
       method: A name in `methods.METHODS`.

@@ -61,7 +61,7 @@ def create(name: str, spec: DataSpec, options: Mapping[str, Any] | None = None) 
 
     Args:
       name: A name in `MODELS`.
-      spec: The input domain. It gives the number of classes.
+      spec: Specification of the inputs. It gives the number of classes.
       options: Fields of the module to change, for example `{"width": 20}` for `mlp`.
 
     Returns:

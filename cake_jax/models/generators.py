@@ -37,7 +37,7 @@ class ImageGenerator(nn.Module):
     latents of width 256 it has 1,834,305 parameters.
 
     Attributes:
-      spec: The input domain. Images may have any size.
+      spec: Specification of the inputs. Images may have any size.
       features: Channels of the dense layer and of the first two convolutions.
       spread: Standard deviation of each channel before the sigmoid, set by a batch norm. It keeps the generator from
         mapping all latents to one image, like the last layer of DFAD's generators (arXiv 1912.11006). 0 for none.
@@ -78,7 +78,7 @@ class VectorGenerator(nn.Module):
     """Maps latents to vectors: dense layers with ReLU between them, and a sigmoid.
 
     Attributes:
-      spec: The input domain, of any shape.
+      spec: Specification of inputs of any shape.
       features: Units of the hidden layers.
       spread: Standard deviation of each value before the sigmoid, as in `ImageGenerator`.
     """
@@ -102,7 +102,7 @@ def generator(
     """Makes the generator for an input domain: an `ImageGenerator` for images, a `VectorGenerator` for other inputs.
 
     Args:
-      spec: The input domain.
+      spec: Specification of the inputs.
       features: Features of the generator. Empty for its default.
       spread: Spread of the generator.
       moments: Moments of an `ImageGenerator`. A `VectorGenerator` ignores it.

@@ -95,7 +95,7 @@ def _check_sources(settings: RunSettings, *, has_teacher: bool) -> None:
     """Refuses, before anything is made, a run whose files or data are missing.
 
     Raises:
-      CakeError: With what is missing.
+      CakeError: Something is missing. The message says what.
     """
     source = settings.teacher.source
     if source == "weights" and not has_teacher and not Path(settings.teacher.path).is_file():

@@ -38,7 +38,7 @@ def fit(
       stage: `teacher` or `student`, for the log.
       key: The key of the stage.
       model: The architecture.
-      spec: The input domain.
+      spec: Specification of the inputs.
       x: Inputs, `[N, *spec.shape]`, normalised.
       labels: Their labels.
       settings: How the model is trained.

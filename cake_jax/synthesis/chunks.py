@@ -24,12 +24,12 @@ def sets_per_chunk(teacher: Teacher, settings: SynthesisSettings) -> int:
     """The number c of sets in a chunk.
 
     Args:
-      teacher: The teacher, whose cost decides on a CPU.
+      teacher: The teacher. On a CPU, the cost of its forward pass decides.
       settings: The settings.
 
     Returns:
-      `settings.sets_per_chunk` if it is given. A device's whole share of the sets if a loss term couples the sets, or
-      on an accelerator. Otherwise the number that suits the teacher's cost.
+      All sets of the device if a loss term couples the sets. Otherwise `settings.sets_per_chunk`. If that is 0: all
+      sets of the device on an accelerator, and on a CPU the number that suits the teacher's cost.
     """
     devices = parallel.device_count()
     share = -(-settings.num_sets // devices)

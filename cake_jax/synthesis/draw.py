@@ -18,7 +18,7 @@ def draw(key: Array, sets: Array, settings: SynthesisSettings, spec: DataSpec) -
       key: The key of the synthesis.
       sets: Numbers of the sets in the whole synthesis, `[c]` int.
       settings: The settings.
-      spec: The input domain.
+      spec: Specification of the inputs.
 
     Returns:
       x `[c, G, *shape]`, target classes `[c, G]`, and a key for each set's Langevin noise, `[c]`.

@@ -125,10 +125,10 @@ S = TypeVar("S", bound=SynthesisSettings)
 
 
 def checked(settings: S, spec: DataSpec) -> S:
-    """The settings as they are, if they can work for a data specification.
+    """Returns the settings unchanged if they suit the specification.
 
     Raises:
-      CakeError: With the field at fault and the mend.
+      CakeError: A value does not fit. The message names its field and what to do.
     """
     for name in ("num_batches", "batch_size", "num_groups", "step_size"):
         checks.above_zero(f"synthesis.{name}", getattr(settings, name))

@@ -47,7 +47,7 @@ def from_equinox(
 
     Args:
       module: An `equinox.Module`, or another callable pytree of arrays.
-      spec: The input domain.
+      spec: Specification of the inputs.
       state: The `equinox.nn.State` of a module with batch norm. The module is then called as `module(x, state)` and
         returns a pair. The state does not change.
       batched: Whether the module takes a batch `[B, ...]`. By default it takes one example, as Equinox's layers do.

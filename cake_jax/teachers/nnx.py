@@ -14,7 +14,7 @@ def from_nnx(module: Any, spec: DataSpec) -> Teacher:
 
     Args:
       module: A `flax.nnx.Module`, called as `module(x)`. Its weights are copied, and it does not change.
-      spec: The input domain.
+      spec: Specification of the inputs.
 
     Raises:
       CakeError: The module does not fit `spec`, or its logits are not finite.

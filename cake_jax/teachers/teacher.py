@@ -29,7 +29,7 @@ class Teacher:
       variables: Pytree of arrays.
       apply_fn: Function `(variables, x [B, *shape]) -> logits [B, K]` in evaluation mode. It must be hashable. If it is
         not equal for equal architectures, each teacher compiles its own programs.
-      spec: The input domain.
+      spec: Specification of the inputs.
       access: The highest kind of access in `types.ACCESS`, for every white box.
       queries: None, because queries are free.
     """
@@ -99,7 +99,7 @@ def from_linen(module: Any, variables: Any, spec: DataSpec) -> Teacher:
     Args:
       module: The architecture.
       variables: Collections `{"params": ..., ...}`, as `module.init` returns them.
-      spec: The input domain.
+      spec: Specification of the inputs.
 
     Raises:
       CakeError: The module does not fit `spec`, or its logits are not finite.
@@ -112,7 +112,7 @@ def from_function(function: Callable[[Array], Array], spec: DataSpec) -> Teacher
 
     Args:
       function: Function of normalised x `[B, *spec.shape]` to logits `[B, K]`.
-      spec: The input domain.
+      spec: Specification of the inputs.
 
     Raises:
       CakeError: The function does not fit `spec`, or its logits are not finite.
@@ -125,7 +125,7 @@ def as_queryable(model: Queryable | Callable[[Array], Array], spec: DataSpec) ->
 
     Args:
       model: A `Teacher`, a `BlackBox`, or a differentiable function of x `[B, *spec.shape]` to logits `[B, K]`.
-      spec: The input domain of a function.
+      spec: Specification of the inputs of a function.
 
     Raises:
       CakeError: The function does not fit `spec`.

@@ -23,7 +23,7 @@ class Augmented:
 
     Attributes:
       names: Names in `cake_jax.augment.NAMES`, applied in this order.
-      spec: The input domain.
+      spec: Specification of the inputs.
     """
 
     names: tuple[str, ...]

@@ -31,8 +31,8 @@ def distill(
       samples: N samples with the teacher's logits.
       settings: How the student is trained.
       loss: The loss of the student's logits and the teacher's labels, `(logits [B, K], Labels) -> [B]`.
-      spec: The input domain, which the student carries. By default the shape and the number of classes are those of the
-        samples, and one pixel is one normalised unit.
+      spec: Specification of the inputs, which the student keeps. By default the shape and the number of classes are
+        those of the samples, and one pixel is one normalised unit.
 
     Returns:
       The student, which is itself a `Teacher`.

@@ -43,15 +43,15 @@ DISTILLATION = TrainSettings(validation_fraction=0.01)
 
 
 def checked(settings: TrainSettings, spec: DataSpec, stage: str) -> TrainSettings:
-    """The settings as they are, if they can work for inputs of `spec`.
+    """Returns the settings unchanged if they suit the specification.
 
     Args:
       settings: The settings.
-      spec: The input domain.
+      spec: Specification of the inputs.
       stage: The part of the config that the settings come from, for messages.
 
     Raises:
-      CakeError: With the field at fault and the mend.
+      CakeError: A value does not fit. The message names its field and what to do.
     """
     for name in ("epochs", "batch_size", "learning_rate"):
         checks.above_zero(f"{stage}.{name}", getattr(settings, name))

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -70,7 +69,7 @@ def init(
     Args:
       key: The key of the weights.
       module: The architecture, called as `module(x, train=...)`, or as `module(x)` if it takes no `train`.
-      spec: The input domain.
+      spec: Specification of the inputs.
       settings: The settings. Their optimizer decides the structure of `opt_state`.
       variables: The variables to start from. By default the module is freshly initialised.
 
@@ -121,7 +120,7 @@ def epochs(
       key: The key of the training.
       state: A state from `init`, or a saved one.
       module: The architecture.
-      spec: The input domain.
+      spec: Specification of the inputs.
       x: Inputs, `[N, *spec.shape]`, normalised.
       labels: Their labels.
       settings: Settings that `settings.checked` accepts.
@@ -198,16 +197,8 @@ def _schedule_of(settings: TrainSettings, steps_per_epoch: int) -> tuple[TrainSe
 
 
 def _permutation(key: Array, count: int) -> np.ndarray:
-    """What `jax.random.permutation` gives for 0 to count - 1, sorted on the host.
-
-    XLA compiles a sort for each count, which takes longer than a short epoch of data that grow from call to call. The
-    random numbers sorted by do not depend on how many are drawn, so their programs are few.
-    """
-    order, drawn = np.arange(count), 1 << max(count - 1, 0).bit_length()
-    for _ in range(math.ceil(3 * math.log(max(count, 1)) / math.log(2**32 - 1))):
-        key, bits_key = jax.random.split(key)
-        order = order[np.argsort(np.asarray(jax.random.bits(bits_key, (drawn,)))[:count], kind="stable")]
-    return order
+    """The numbers 0 to count - 1 in random order. NumPy shuffles on the host, so no count compiles a program."""
+    return np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(count)
 
 
 def _rows(labels: Labels, index: np.ndarray) -> Labels:

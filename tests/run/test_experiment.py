@@ -56,29 +56,28 @@ def test_results_describe_the_saved_models(finished):
     np.testing.assert_allclose(samples.logits, run.teacher(samples.x), atol=1e-5)
 
 
-def test_real_data_cannot_be_read_during_synthesis_and_the_student_s_training(tmp_path, monkeypatch):
-    make_samples, fit, locked = experiment.make_samples, experiment.fit, []
+def test_samples_are_made_and_the_student_trains_while_real_data_cannot_be_read(tmp_path, monkeypatch):
+    without_data = []
 
     def refuse(*arguments, **options):
         raise CakeError("the real data are locked")
 
-    def without_data(name, stage, *arguments):
-        with monkeypatch.context() as patch:
-            for kind in {type(source) for source in data.SOURCES.values()}:
-                patch.setattr(kind, "load", refuse)
-            with pytest.raises(CakeError, match="locked"):
-                data.load(DataSettings("two_moons"))
-            locked.append(name)
-            return stage(*arguments)
+    def locked(stage):
+        def run(*arguments):
+            with monkeypatch.context() as patch:
+                for kind in {type(source) for source in data.SOURCES.values()}:
+                    patch.setattr(kind, "load", refuse)
+                with pytest.raises(CakeError, match="locked"):
+                    data.load(DataSettings("two_moons"))
+                without_data.append(stage.__name__)
+                return stage(*arguments)
 
-    monkeypatch.setattr(experiment, "make_samples", lambda *rest: without_data("synthesis", make_samples, *rest))
-    monkeypatch.setattr(
-        experiment,
-        "fit",
-        lambda stage, *rest: without_data(stage, fit, stage, *rest) if stage == "student" else fit(stage, *rest),
-    )
+        return run
+
+    for stage in (experiment.stored_samples, experiment.trained_student):
+        monkeypatch.setattr(experiment, stage.__name__, locked(stage))
     results = runs.run(small_config(), tmp_path / "run", report=False)
-    assert locked == ["synthesis", "student"]
+    assert without_data == ["stored_samples", "trained_student"]
     assert results["student"]["test_accuracy"] is not None
 
 

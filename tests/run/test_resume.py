@@ -32,7 +32,7 @@ main()
 @pytest.fixture
 def always_saving(monkeypatch):
     """Saves a state after every epoch."""
-    for module in (training, synthesis):
+    for module in (fit, synthesis_stage):
         monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
 
 
@@ -88,8 +88,8 @@ def test_a_resumed_run_writes_no_csv_row_twice(tmp_path, monkeypatch, stage):
     epochs = trainer.epochs
 
     def stopping(key, state, module, spec, x, labels, settings, **options):
-        for state, info in epochs(key, state, module, spec, x, labels, settings, **options):
-            yield state, info
+        for trained, info in epochs(key, state, module, spec, x, labels, settings, **options):
+            yield trained, info
             if info.epoch == 2 and (labels.logits is not None) == (stage == "student"):
                 raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Scripts in the test's own process, so that their runs share its compiled programs."""
+"""Scripts in the test's own process, whose runs share its compiled programs."""
 
 import contextlib
 import io
@@ -8,28 +8,28 @@ import sys
 import pytest
 import runs
 
+from cake_jax import report
 from cake_jax.cli import runner
 from cake_jax.run.folder import saved_results
 
-SCRIPTS = runs.ROOT / "scripts"
 
+def call(folder, name, *arguments):
+    """Calls a script in a folder, with runs in this process and without their reports.
 
-@pytest.fixture
-def script(monkeypatch, tmp_path):
-    """A function that calls a script in `tmp_path`, with runs in this process, and returns its standard output."""
+    Returns:
+      The standard output of the script and its runs.
+    """
 
     def run(config, workdir, arguments):
-        ended = runs.command(f"--config={config}", f"--workdir={workdir}", *arguments, cwd=tmp_path)
+        ended = runs.command(f"--config={config}", f"--workdir={workdir}", *arguments, cwd=folder)
         assert ended.code == 0, ended.err
         print(ended.out)
-        return saved_results(tmp_path / workdir)
+        return saved_results(folder / workdir)
 
-    def call(name, *arguments):
-        monkeypatch.setattr(runner, "run", run)
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        monkeypatch.chdir(tmp_path)
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            runpy.run_path(str(SCRIPTS / name), run_name="__main__")
-        return out.getvalue()
-
-    return call
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setattr(runner, "run", run)
+        patch.setattr(report, "write", lambda record: None)
+        patch.setattr(sys, "argv", [name, *arguments])
+        patch.chdir(folder)
+        runpy.run_path(str(runs.ROOT / "scripts" / name), run_name="__main__")
+    return out.getvalue()

@@ -2,7 +2,8 @@
 
 import json
 
-from in_process import script  # noqa: F401
+import in_process
+import pytest
 from PIL import Image
 
 CONFIG = """
@@ -12,37 +13,51 @@ def get_config(variant=""):
     return small_config(**{"synthesis.num_batches": 1, "teacher.epochs": 1})
 """
 TITLES = ["real", "real:hard_label=teacher"]
+ARGUMENTS = [f"--methods={','.join(TITLES)}", "--seeds=3,4", "--config.student.epochs=1"]
+FILES = ["--out=out.json", "--figure=figure.png"]
 
 
-def test_methods_are_compared_with_one_teacher_for_each_seed(script, tmp_path):  # noqa: F811
-    (tmp_path / "tiny.py").write_text(CONFIG)
-    out = script(
-        "compare.py",
-        "--config=tiny.py:some",
-        f"--methods={','.join(TITLES)}",
-        "--seeds=3,4",
-        "--out=out.json",
-        "--figure=figure.png",
-        "--config.student.epochs=1",
-    )
-    content = json.loads((tmp_path / "out.json").read_text())
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A finished comparison of a method with itself: its folder, and the script's output."""
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "tiny.py").write_text(CONFIG)
+    return folder, in_process.call(folder, "compare.py", "--config=tiny.py:some", *ARGUMENTS, *FILES)
+
+
+def test_the_file_holds_the_command_and_all_runs(compared):
+    folder, _ = compared
+    content = json.loads((folder / "out.json").read_text())
     assert content["command"].startswith("python")
-    assert content["command"].endswith("--out=out.json --figure=figure.png --config.student.epochs=1")
+    assert content["command"].endswith(f"{ARGUMENTS[-1]} {' '.join(FILES)}")
     runs = content["runs"]
     assert [(run["title"], run["seed"]) for run in runs] == [(title, seed) for seed in (3, 4) for title in TITLES]
     assert [run["method"] for run in runs] == ["real"] * 4
-    assert runs[0]["teacher"] == runs[1]["teacher"] != runs[2]["teacher"]
-    assert runs[0]["samples"]["count"] == runs[1]["samples"]["count"] > 0
+    assert [run["variant"] for run in runs] == ["some"] * 4
     assert [run["logit_gaps"] for run in runs] == [None] * 4
+    assert runs[0]["samples"]["count"] == runs[1]["samples"]["count"] == 60
 
+
+def test_the_methods_share_one_teacher_for_each_seed(compared):
+    folder, _ = compared
+    runs = json.loads((folder / "out.json").read_text())["runs"]
+    assert runs[0]["teacher"] == runs[1]["teacher"] != runs[2]["teacher"]
+    configs = [
+        json.loads((folder / "runs" / "compare-tiny-some" / name / "config.json").read_text())
+        for name in ("real-4", "real-hard_label=teacher-4")
+    ]
+    assert [config["teacher"]["from_run"] for config in configs] == ["", "runs/compare-tiny-some/real-4"]
+    assert [config["methods"]["real"]["hard_label"] for config in configs] == ["data", "teacher"]
+    assert [config["student"]["epochs"] for config in configs] == [1, 1]
+
+
+def test_the_table_has_a_row_for_each_method(compared):
+    _, out = compared
     table = out[out.index("| method") :].splitlines()
     assert [row.split("|")[1].strip() for row in table[2:]] == TITLES
-    with Image.open(tmp_path / "figure.png") as figure:
-        assert figure.width > 1000  # the panels of the teacher and two students
 
-    folders = ["real-4", "real-hard_label=teacher-4"]
-    workdir = tmp_path / "runs" / "compare-tiny-some"
-    first, second = (json.loads((workdir / name / "config.json").read_text()) for name in folders)
-    assert [config["methods"]["real"]["hard_label"] for config in (first, second)] == ["data", "teacher"]
-    assert [config["teacher"]["from_run"] for config in (first, second)] == ["", "runs/compare-tiny-some/real-4"]
-    assert first["student"]["epochs"] == second["student"]["epochs"] == 1
+
+def test_the_figure_has_the_regions_of_the_teacher_and_two_students(compared):
+    folder, _ = compared
+    with Image.open(folder / "figure.png") as figure:
+        assert figure.width > 1000

@@ -2,10 +2,10 @@
 
 import json
 
+import in_process
 import jax
 import numpy as np
 import pytest
-from in_process import script  # noqa: F401
 
 from cake_jax import load_run
 from cake_jax.report import matrix
@@ -24,40 +24,59 @@ def get_config(variant="narrow-narrow"):
 NAMES = ["narrow", "wide"]
 CELLS = ["narrow-narrow", "narrow-wide", "wide-wide", "wide-narrow"]
 ARGUMENTS = ["--config=tiny.py", "--models=narrow,wide", "--config.seed=3", "--config.student.epochs=1"]
+FILES = ["--out=out.json", "--figure=map.png"]
 
 
-def test_matrix_has_one_teacher_and_one_set_of_samples_for_each_row(script, tmp_path):  # noqa: F811
-    (tmp_path / "tiny.py").write_text(CONFIG)
-    out = script("matrix.py", *ARGUMENTS, "--out=out.json", "--figure=map.png")
-    content = json.loads((tmp_path / "out.json").read_text())
-    assert content["command"].endswith("matrix.py " + " ".join([*ARGUMENTS, "--out=out.json", "--figure=map.png"]))
-    runs = {run["variant"]: run for run in content["runs"]}
-    assert list(runs) == CELLS
-    assert {run["seed"] for run in runs.values()} == {3}
-    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished matrix of two networks: its folder, and the script's output."""
+    folder = tmp_path_factory.mktemp("matrix")
+    (folder / "tiny.py").write_text(CONFIG)
+    return folder, in_process.call(folder, "matrix.py", *ARGUMENTS, *FILES)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_row_shares_the_teacher_and_the_samples_of_its_first_run(finished, cell):
+    runs = finished[0] / "runs" / "tiny"
+    teacher, student = cell.split("-")
+    own = f"{teacher}-{teacher}"
+    stages = {json.loads(line)["stage"] for line in (runs / cell / "metrics.jsonl").read_text().splitlines()}
+    assert stages == ({"teacher", "synthesis", "student"} if cell == own else {"student"})
+    config = json.loads((runs / cell / "config.json").read_text())
+    shared = "" if cell == own else f"runs/tiny/{own}"
+    assert [config[stage]["from_run"] for stage in ("teacher", "synthesis")] == [shared, shared]
+    run, first = load_run(runs / cell), load_run(runs / own)
+    jax.tree.map(np.testing.assert_array_equal, run.teacher.variables, first.teacher.variables)
+    assert run.results["samples"] == first.results["samples"]
+    assert run.results["samples"]["count"] == 180
+    widths = [model.variables["params"]["Dense_0"]["bias"].size for model in (run.teacher, run.student)]
+    assert widths == [{"narrow": 8, "wide": 16}[name] for name in (teacher, student)]
+
+
+def test_the_table_the_file_and_the_figure_hold_every_cell(finished):
+    folder, out = finished
+    content = json.loads((folder / "out.json").read_text())
+    assert content["command"].endswith(" ".join(["matrix.py", *ARGUMENTS, *FILES]))
+    assert str(folder) not in json.dumps(content)
+    runs = content["runs"]
+    assert [run["variant"] for run in runs] == CELLS
+    for run in runs:
+        assert run == load_run(folder / "runs" / "tiny" / run["variant"]).results
+        assert run["seed"] == 3
     for count in range(1, 5):
-        assert matrix.table(content["runs"][:count], NAMES) in out
+        assert matrix.table(runs[:count], NAMES) in out
+    assert (folder / "map.png").read_bytes().startswith(b"\x89PNG")
 
-    workdir = tmp_path / "runs" / "tiny"
-    for cell in CELLS:
-        teacher, student = cell.split("-")
-        own = f"{teacher}-{teacher}"
-        stages = {json.loads(line)["stage"] for line in (workdir / cell / "metrics.jsonl").read_text().splitlines()}
-        assert stages == ({"teacher", "synthesis", "student"} if cell == own else {"student"})
-        config = json.loads((workdir / cell / "config.json").read_text())
-        assert {config["teacher"]["from_run"], config["synthesis"]["from_run"]} == {
-            "" if cell == own else f"runs/tiny/{own}"
-        }
-        ours, first = load_run(workdir / cell), load_run(workdir / own)
-        assert ours.results == runs[cell]
-        jax.tree.map(np.testing.assert_array_equal, ours.teacher.variables, first.teacher.variables)
-        assert ours.results["samples"] == first.results["samples"]
-        assert ours.results["samples"]["count"] == 180
-        widths = [model.variables["params"]["Dense_0"]["bias"].size for model in (ours.teacher, ours.student)]
-        assert widths == [{"narrow": 8, "wide": 16}[name] for name in (teacher, student)]
 
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()}
-    again = script("matrix.py", *ARGUMENTS)
+def test_a_second_call_runs_nothing_again(finished):
+    folder, first = finished
+
+    def times():
+        return {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*") if path.is_file()}
+
+    before = times()
+    again = in_process.call(folder, "matrix.py", *ARGUMENTS)
     assert again.count("nothing to do") == len(CELLS)
-    assert matrix.table(content["runs"], NAMES) in again
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*") if path.is_file()} == files
+    assert times() == before
+    last_table = again[again.rindex("| teacher |") :]
+    assert first.endswith(last_table)

@@ -47,7 +47,7 @@ def test_script_stops_at_a_failed_run_in_one_line_after_that_of_the_run(config, 
 
 def test_run_that_leaves_no_results_is_a_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 0))
-    with pytest.raises(SystemExit, match="error: this run failed: .* --config=a.py --workdir=.*/none --dry_run"):
+    with pytest.raises(SystemExit, match=r"error: this run failed: .* --config=a\.py --workdir=.*/none --dry_run"):
         runner.run("a.py", tmp_path / "none", ["--dry_run"])
 
 

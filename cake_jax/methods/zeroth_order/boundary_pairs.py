@@ -53,7 +53,7 @@ def draw_pairs(key: Array, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs samples of different labels, so that all labels occur equally often in expectation.
 
     Args:
-      key: A key.
+      key: A JAX random key.
       labels: `[N]` int, with at least two different labels.
 
     Returns:

@@ -76,7 +76,7 @@ def draw_directions(key: Array, count: int, shape: tuple[int, ...], kind: str) -
     frequencies in half waves, because teachers of images react most to low frequencies.
 
     Args:
-      key: A key.
+      key: A JAX random key.
       count: q, at most the number D of values in an input. With q = D the result is the whole basis.
       shape: Shape of one input.
       kind: One of `settings.DIRECTIONS`.

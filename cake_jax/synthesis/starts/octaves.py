@@ -16,9 +16,9 @@ def smooth(key: Array, num_groups: int, spec: DataSpec) -> Array:
     Teachers of images answer these inputs with far more varied logits than they answer independent pixels.
 
     Args:
-      key: A key.
+      key: A JAX random key.
       num_groups: G.
-      spec: The input domain, of images `[H, W, C]`.
+      spec: Specification of images `[H, W, C]`.
 
     Returns:
       `[G, H, W, C]` float32, mean 0, variance about 1.
@@ -31,9 +31,9 @@ def contrasted(key: Array, num_groups: int, spec: DataSpec) -> Array:
     """Gaussian noise at three scales with strong contrast, clipped to the valid range. Many pixels are black or white.
 
     Args:
-      key: A key.
+      key: A JAX random key.
       num_groups: G.
-      spec: The input domain, of images `[H, W, C]`.
+      spec: Specification of images `[H, W, C]`.
 
     Returns:
       `[G, H, W, C]` float32.
@@ -47,7 +47,7 @@ def octaves(key: Array, amplitudes: Sequence[float], shape: tuple[int, ...]) -> 
     """Sums Gaussian noise over scales of 1, 2, 4 ... pixels.
 
     Args:
-      key: A key.
+      key: A JAX random key.
       amplitudes: The standard deviation at each scale, the finest first.
       shape: `[G, H, W, C]` of the result.
 

@@ -23,7 +23,7 @@ class TorchApply:
 
     Attributes:
       module: The PyTorch module.
-      spec: The input domain.
+      spec: Specification of the inputs.
     """
 
     module: Any
@@ -80,7 +80,7 @@ def from_torch(module: Any, spec: DataSpec) -> Teacher:
     Args:
       module: The PyTorch module. It takes images as `[B, C, H, W]` and other inputs as they are. It returns logits
         `[B, K]`. It stays on its device, is put into evaluation mode, and should not change afterwards.
-      spec: The input domain. The teacher takes images as `[B, H, W, C]`.
+      spec: Specification of the inputs. The teacher takes images as `[B, H, W, C]`.
 
     Raises:
       CakeError: PyTorch is missing, the module fails on inputs of `spec`, or its logits are not finite.

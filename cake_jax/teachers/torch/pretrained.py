@@ -47,7 +47,8 @@ def from_name(name: str, spec: DataSpec, *, pretrained: bool = True) -> Teacher:
 
     Args:
       name: Package and name, such as `torchvision/resnet18` or `timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k`.
-      spec: The input domain. Its classes, mean and standard deviation must be those of the weights' training.
+      spec: Specification of the inputs. Its classes, mean and standard deviation must be those of the weights'
+        training.
       pretrained: Whether the package downloads its weights. If not, the weights are random and the network has
         `spec.num_classes` classes.
 
@@ -81,7 +82,8 @@ def from_hub(repository: str, spec: DataSpec) -> Teacher:
 
     Args:
       repository: Repository on the hub, such as `timm/resnet18.a1_in1k`. Its architecture must be in `ARCHITECTURES`.
-      spec: The input domain. Its classes, mean and standard deviation must be those of the weights' training.
+      spec: Specification of the inputs. Its classes, mean and standard deviation must be those of the weights'
+        training.
 
     Raises:
       CakeError: The package is missing, the hub cannot be reached, the architecture is not in `ARCHITECTURES`, or the

@@ -27,7 +27,7 @@ def from_torch_weights(
     Args:
       weights: A safetensors file, a `state_dict` in a file that `torch.save` wrote, or a `state_dict`.
       name: Name of the architecture in `models.MODELS`.
-      spec: The input domain, with the mean and standard deviation of the training.
+      spec: Specification of the inputs, with the mean and standard deviation of the training.
       options: Options of the architecture: `{"imagenet_stem": True}` for torchvision's ResNets, `{"large_head": True}`
         for its VGG-11.
 
