@@ -24,3 +24,10 @@ def logits_of(x):
     """The teacher's logits `[N, 5]` in float64, of x `[N, 4, 4, 2]`."""
     first, second = TEACHER.variables
     return np.tanh(np.asarray(x, np.float64).reshape(len(x), -1) @ first) @ second
+
+
+def jacobian_of(x):
+    """The derivatives of the logits at x `[N, 4, 4, 2]`: `[N, 5, 32]`."""
+    first, second = TEACHER.variables
+    hidden = np.tanh(np.asarray(x, np.float64).reshape(len(x), -1) @ first)
+    return np.einsum("hk,nh,dh->nkd", second, 1 - hidden**2, first)

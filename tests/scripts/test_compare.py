@@ -3,8 +3,11 @@
 import json
 
 import in_process
+import numpy as np
 import pytest
 from PIL import Image
+
+from cake_jax import data, load_run
 
 CONFIG = """
 from runs import small_config
@@ -49,6 +52,16 @@ def test_the_methods_share_one_teacher_for_each_seed(compared):
     assert [config["teacher"]["from_run"] for config in configs] == ["", "runs/compare-tiny-some/real-4"]
     assert [config["methods"]["real"]["hard_label"] for config in configs] == ["data", "teacher"]
     assert [config["student"]["epochs"] for config in configs] == [1, 1]
+
+
+@pytest.mark.parametrize("title", TITLES)
+def test_the_samples_of_real_are_the_training_data(compared, title):
+    dataset = data.load(data.DataSettings("two_moons", max_train_examples=600))
+    run = load_run(compared[0] / "runs" / "compare-tiny-some" / f"{title.replace(':', '-')}-4")
+    samples, answers = run.samples.select(), run.teacher.predict(dataset.train_x[:60]).argmax(axis=1)
+    np.testing.assert_array_equal(samples.x, dataset.train_x[:60])
+    assert (answers != dataset.train_y[:60]).any()
+    np.testing.assert_array_equal(samples.target, dataset.train_y[:60] if title == "real" else answers)
 
 
 def test_the_table_has_a_row_for_each_method(compared):
