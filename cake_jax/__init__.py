@@ -8,8 +8,8 @@ cake_jax.evaluate(student, teacher, x, y)
 from cake_jax import losses
 from cake_jax.black_box import BlackBox, QuerySettings
 from cake_jax.evaluation import evaluate
-from cake_jax.methods.synthesize import stream, synthesize
-from cake_jax.run.folder import Run, load, load_model, load_run
+from cake_jax.methods.shared.synthesize import stream, synthesize
+from cake_jax.run.run_folder import Run, load, load_model, load_run
 from cake_jax.synthesis import SynthesisSettings, Weights, langevin
 from cake_jax.teachers import Teacher
 from cake_jax.training import DistillationLoss, TrainSettings, distill

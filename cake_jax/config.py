@@ -16,7 +16,7 @@ from cake_jax.black_box import QuerySettings
 from cake_jax.black_box.answer_kinds import KINDS
 from cake_jax.data import DataSettings
 from cake_jax.methods.method import GuideSettings, own_fields
-from cake_jax.run.folder import flat, saved_spec
+from cake_jax.run.run_folder import flat, saved_spec
 from cake_jax.run.settings import (
     BlackBoxSettings,
     ModelSettings,

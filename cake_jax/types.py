@@ -15,7 +15,7 @@ class CakeError(ValueError):
     """An error that the user can mend. Its message is one line: the field or file at fault, and what to do."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of an error's message, or the name of its type if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 

@@ -21,7 +21,7 @@ from absl.testing import flagsaver
 from cake_jax.cli import main
 from cake_jax.config import default, resolve
 from cake_jax.run import experiment
-from cake_jax.run.folder import load_run
+from cake_jax.run.run_folder import load_run
 
 ROOT = Path(__file__).parents[1]
 

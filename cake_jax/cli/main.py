@@ -10,7 +10,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from cake_jax import config as config_lib, parallel
-from cake_jax.cli import launcher
+from cake_jax.cli import processes
 from cake_jax.files import cache_folder
 from cake_jax.run import dry_run, experiment
 from cake_jax.types import CakeError, first_line
@@ -53,7 +53,7 @@ def _run(argv: list[str]) -> int:
     except Exception as error:  # absl and config files raise errors of any type
         return _fail(_unknown_field(argv, error) or _error_of_config_file(error), 2)
     if _PROCESSES.value:
-        return launcher.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
+        return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
     logging.set_verbosity(logging.ERROR)
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(os.sched_getaffinity(0)))
     _keep_compiled_programs()

@@ -13,7 +13,7 @@ from absl import logging
 
 from cake_jax import data
 from cake_jax.report import Record
-from cake_jax.run.folder import CONFIG, METRICS, load_run, saved_results
+from cake_jax.run.run_folder import CONFIG, METRICS, load_run, saved_results
 from cake_jax.stores.metrics import MetricsLog
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cake_jax import checks
-from cake_jax.data import digits, folder, npz, tfds, toy
+from cake_jax.data import digits, image_folder, npz, tfds, toy
 from cake_jax.data.source import Location, Source
 from cake_jax.types import CakeError, DataSpec
 
@@ -30,9 +30,9 @@ SOURCES: dict[str, Source] = {
     "cifar2": tfds.CIFAR2,
     "cifar100": tfds.CIFAR100,
     "svhn_cropped": tfds.SVHN_CROPPED,
-    "tiny_imagenet": folder.TINY_IMAGENET,
-    "imagenet12": folder.IMAGENET12,
-    "folder": folder.FOLDER,
+    "tiny_imagenet": image_folder.TINY_IMAGENET,
+    "imagenet12": image_folder.IMAGENET12,
+    "folder": image_folder.FOLDER,
     "npz": npz.NPZ,
 }
 NAMES = SOURCES.keys()

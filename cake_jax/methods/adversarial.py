@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from cake_jax import checks, losses
-from cake_jax.methods import generator_training
-from cake_jax.methods.generator_training import GeneratorSettings, GeneratorState, GuidedSettings
 from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.methods.shared import generator_training
+from cake_jax.methods.shared.generator_training import GeneratorSettings, GeneratorState, GuidedSettings
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, Examples
 

@@ -15,9 +15,10 @@ import numpy as np
 from jax import Array
 
 from cake_jax import checks, losses
-from cake_jax.methods import adversarial, generator_training
-from cake_jax.methods.generator_training import GeneratorState, GuidedSettings
+from cake_jax.methods import adversarial
 from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.methods.shared import generator_training
+from cake_jax.methods.shared.generator_training import GeneratorState, GuidedSettings
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, Queryable
 

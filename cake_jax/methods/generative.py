@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from cake_jax import checks
-from cake_jax.methods import generator_training
-from cake_jax.methods.generator_training import GeneratorSettings, GeneratorState
 from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.methods.shared import generator_training
+from cake_jax.methods.shared.generator_training import GeneratorSettings, GeneratorState
 from cake_jax.models.generators import generate
 from cake_jax.synthesis import diagnose
 from cake_jax.synthesis.objective import objective as cake_objective

@@ -15,9 +15,9 @@ from jax import Array, lax
 from cake_jax import checks, losses
 from cake_jax.augment import augment
 from cake_jax.black_box.answer_kinds import to_logits
-from cake_jax.methods import generator_training
-from cake_jax.methods.generator_training import GuidedSettings
 from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.methods.shared import generator_training
+from cake_jax.methods.shared.generator_training import GuidedSettings
 from cake_jax.models.generators import generate
 from cake_jax.teachers import Teacher
 from cake_jax.types import CakeError, DataSpec, Queryable

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cake_jax import data, keys, parallel, report
+from cake_jax import data, parallel, random_keys, report
 from cake_jax.files import write_atomically
-from cake_jax.run import folder, results as results_lib
+from cake_jax.run import results as results_lib, run_folder
 from cake_jax.run.evaluation_stage import evaluate_models
 from cake_jax.run.settings import RunSettings
 from cake_jax.run.student_stage import trained_student
@@ -42,52 +42,52 @@ def run(
       CakeError: The settings cannot work, `workdir` holds another run, or something in it is damaged.
     """
     workdir = Path(workdir)
-    done = None if overwrite else folder.saved_results(workdir)
+    done = None if overwrite else run_folder.saved_results(workdir)
     if done is None:
-        _check_sources(settings, has_teacher=checkpoint.has_model(workdir / folder.TEACHER) and not overwrite)
+        _check_sources(settings, has_teacher=checkpoint.has_model(workdir / run_folder.TEACHER) and not overwrite)
     if parallel.is_first():
-        folder.claim(workdir, settings.document, overwrite)
+        run_folder.claim(workdir, settings.document, overwrite)
     parallel.wait_for_all("claim")
     if done is not None:
-        print(f"{workdir} holds the finished run of this config; nothing to do. See {workdir / folder.REPORT}")
+        print(f"{workdir} holds the finished run of this config; nothing to do. See {workdir / run_folder.REPORT}")
         return done
-    log = MetricsLog(workdir / folder.METRICS, [WRITERS[name](workdir) for name in settings.metrics_writers])
+    log = MetricsLog(workdir / run_folder.METRICS, [WRITERS[name](workdir) for name in settings.metrics_writers])
     with contextlib.closing(log):
         return _run_stages(settings, workdir, {"config_name": config_name, "variant": variant}, log)
 
 
 def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log: MetricsLog) -> dict[str, Any]:
     """Runs the stages in order, and writes results and report."""
-    run_keys = keys.run_keys(settings.seed)
+    run_keys = random_keys.run_keys(settings.seed)
 
     # Teacher
-    teacher = own_teacher(run_keys.teacher, settings, workdir / folder.TEACHER, log)
+    teacher = own_teacher(run_keys.teacher, settings, workdir / run_folder.TEACHER, log)
 
     with opened_black_box(settings, teacher, workdir) as box:
         # Samples
         store = stored_samples(run_keys.synthesis, settings, workdir, box or teacher, log)
 
         # Student
-        student = trained_student(run_keys.student, settings, workdir / folder.STUDENT, store, log)
+        student = trained_student(run_keys.student, settings, workdir / run_folder.STUDENT, store, log)
 
         # The first process does the rest for all
         if not parallel.is_first():
             parallel.wait_for_all("results")
-            return json.loads((workdir / folder.RESULTS).read_text())
+            return json.loads((workdir / run_folder.RESULTS).read_text())
 
         # Evaluation on real data: the first look at the test set
         dataset = data.load(settings.data, settings.spec) if settings.stages.evaluation else None
         judged = box if settings.judges_black_box else teacher
-        figures = evaluate_models(dataset, judged, student, workdir / folder.ROUNDS) if dataset else {}
+        figures = evaluate_models(dataset, judged, student, workdir / run_folder.ROUNDS) if dataset else {}
 
         # Results and report
         collected = results_lib.collect(settings, teacher, student, store, figures, log)
         results = {**names, **collected, "ledger": {"queries": box.queries} if box else None}
     report.write(report.Record(workdir, results, log, teacher, student, store, dataset))
-    write_atomically(workdir / folder.RESULTS, json.dumps(results, indent=1).encode())
+    write_atomically(workdir / run_folder.RESULTS, json.dumps(results, indent=1).encode())
     parallel.wait_for_all("results")
     print(report.summary(results))
-    print(f"report: {workdir / folder.REPORT}")
+    print(f"report: {workdir / run_folder.REPORT}")
     return results
 
 

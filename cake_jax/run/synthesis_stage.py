@@ -14,9 +14,10 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cake_jax import data, keys, methods, parallel
-from cake_jax.methods.rounds import GuideStudent, RoundResult, make_rounds
-from cake_jax.run import folder
+from cake_jax import data, methods, parallel, random_keys
+from cake_jax.methods.shared.guide_student import GuideStudent
+from cake_jax.methods.shared.rounds import RoundResult, make_rounds
+from cake_jax.run import run_folder
 from cake_jax.run.fit import SAVE_SECONDS, no_progress_bar, shown
 from cake_jax.run.settings import RunSettings
 from cake_jax.stores import checkpoint
@@ -34,11 +35,11 @@ def stored_samples(
 ) -> SampleStore:
     """The samples: of an earlier run, or made here. The store is empty if none are made."""
     if settings.samples.from_run:
-        source = Path(settings.samples.from_run) / folder.SAMPLES
+        source = Path(settings.samples.from_run) / run_folder.SAMPLES
         if not source.exists():
             raise CakeError(f"synthesis.from_run: no samples in {source.parent}")
         return SampleStore(source)
-    store = SampleStore(workdir / folder.SAMPLES)
+    store = SampleStore(workdir / run_folder.SAMPLES)
     is_complete = len(store.entries) == settings.samples.synthesis.num_batches
     if not settings.stages.synthesis or teacher is None or is_complete:
         return store
@@ -46,7 +47,7 @@ def stored_samples(
     if methods.get(settings.method).reads_data:
         dataset = data.load(settings.data, settings.spec)
         examples = dataset.train_x, dataset.train_y
-    make_samples(key, settings, teacher, store, workdir / folder.ROUNDS, log, examples)
+    make_samples(key, settings, teacher, store, workdir / run_folder.ROUNDS, log, examples)
     return SampleStore(store.folder)
 
 
@@ -74,7 +75,7 @@ def make_samples(
       CakeError: A sequential method runs in several processes, or the method fails.
     """
     method, synthesis = methods.get(settings.method), settings.samples.synthesis
-    state = method.init(keys.method_state(key), settings.spec, synthesis, examples)
+    state = method.init(random_keys.method_state(key), settings.spec, synthesis, examples)
     guide = None
     if method.guide:
         module = settings.student.model.create(settings.spec)

@@ -11,7 +11,7 @@ import jax
 
 from cake_jax import data
 from cake_jax.black_box import BlackBox, Endpoint
-from cake_jax.run import folder
+from cake_jax.run import run_folder
 from cake_jax.run.fit import fit
 from cake_jax.run.settings import BlackBoxSettings, RunSettings
 from cake_jax.stores import checkpoint
@@ -43,7 +43,7 @@ def own_teacher(key: jax.Array, settings: RunSettings, target: Path, log: Metric
                 log,
             )
         case "run":
-            earlier = folder.teacher_folder(source.path)
+            earlier = run_folder.teacher_folder(source.path)
             teacher, about = checkpoint.load_model(earlier), checkpoint.model_info(earlier)["model"]
             if teacher.spec != settings.spec:
                 raise CakeError(

@@ -1,7 +1,7 @@
 """Synthesis of samples from a white-box teacher: settings, starts, data priors, objective, step and mini-batch."""
 
 from cake_jax.synthesis.diagnostics import SynthesisInfo, diagnose
-from cake_jax.synthesis.draw import draw_batch
+from cake_jax.synthesis.draw_starts import draw_batch
 from cake_jax.synthesis.minibatch import labelled, minibatch
 from cake_jax.synthesis.settings import SynthesisSettings, Weights, checked
 

@@ -23,7 +23,7 @@ from cake_jax import parallel
 from cake_jax.synthesis import langevin
 from cake_jax.synthesis.chunks import sets_per_chunk
 from cake_jax.synthesis.diagnostics import SynthesisInfo, diagnose, logit_gap
-from cake_jax.synthesis.draw import batch_sets, draw
+from cake_jax.synthesis.draw_starts import batch_sets, draw
 from cake_jax.synthesis.objective import Objective, objective as cake_objective, set_logits
 from cake_jax.synthesis.settings import PRECISIONS, SynthesisSettings
 from cake_jax.teachers import Teacher

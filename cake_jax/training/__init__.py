@@ -1,7 +1,8 @@
 """Training of teachers and students with Optax."""
 
 from cake_jax.training.distill import distill
-from cake_jax.training.labels import DistillationLoss, Labels, Loss, classification_loss, from_logits
+from cake_jax.training.labels import Labels, from_logits
+from cake_jax.training.losses import DistillationLoss, Loss, classification_loss
 from cake_jax.training.settings import DISTILLATION, TrainSettings, checked
 
 __all__ = [

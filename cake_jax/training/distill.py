@@ -8,7 +8,8 @@ from jax import Array
 from cake_jax.models import nnx_adapter
 from cake_jax.teachers import Teacher
 from cake_jax.training import trainer
-from cake_jax.training.labels import DistillationLoss, Loss, from_logits
+from cake_jax.training.labels import from_logits
+from cake_jax.training.losses import DistillationLoss, Loss
 from cake_jax.training.settings import DISTILLATION, TrainSettings, checked
 from cake_jax.types import DataSpec, SampleBatch
 

@@ -13,11 +13,12 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from cake_jax import keys, parallel, schedules
+from cake_jax import parallel, random_keys, schedules
 from cake_jax.models.nnx_adapter import NNXModule
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.training.batches import Augmented, MakeBatch
-from cake_jax.training.labels import Labels, Loss
+from cake_jax.training.labels import Labels
+from cake_jax.training.losses import Loss
 from cake_jax.training.settings import TrainSettings
 from cake_jax.types import CakeError, DataSpec, first_line
 
@@ -137,7 +138,7 @@ def epochs(
     Raises:
       CakeError: The loss is not finite, or a step has fewer examples than there are devices.
     """
-    training_keys = keys.training_keys(key)
+    training_keys = random_keys.training_keys(key)
     order = _permutation(training_keys.split, len(x))
     num_validation = round(settings.validation_fraction * len(x))
     validation, training = order[:num_validation], order[num_validation:]

@@ -11,9 +11,8 @@ import runs
 from runs import ROOT, error_of
 
 from cake_jax import config as config_lib
-from cake_jax.cli import launcher
 from cake_jax.run import experiment
-from cake_jax.run.folder import flat
+from cake_jax.run.run_folder import flat
 
 DIGITS = "--config=configs/digits.py"
 SMOKE = "--config=configs/two_moons.py:smoke"
@@ -130,7 +129,7 @@ def test_an_error_of_the_library_is_not_hidden(tmp_path, monkeypatch):
 
 def test_processes_are_launched_with_the_same_arguments(tmp_path, monkeypatch):
     launched = []
-    monkeypatch.setattr(launcher, "launch", lambda argv, count: launched.append((argv, count)) or 7)
+    monkeypatch.setattr(processes, "launch", lambda argv, count: launched.append((argv, count)) or 7)
     ended = runs.command(SMOKE, "--processes=3", f"--workdir={tmp_path}")
     assert ended.code == 7
     devices = f"--cpu_devices={jax.device_count()}"

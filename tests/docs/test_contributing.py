@@ -77,9 +77,10 @@ def test_a_run_uses_the_added_method_model_data_set_figure_evaluator_and_writer(
     assert results["method"] == "uniform"
     assert results["student"]["num_params"] == 2 * 16 + 16 + 16 * 2 + 2
     assert 0.5 <= results["student"]["test_confidence"] <= 1
-    assert results["student"]["test_confidence"] == json.loads((tmp_path / "results.json").read_text())["student"][
-        "test_confidence"
-    ]
+    assert (
+        results["student"]["test_confidence"]
+        == json.loads((tmp_path / "results.json").read_text())["student"]["test_confidence"]
+    )
     assert (tmp_path / "figures" / "histogram.png").exists()
     lines = (tmp_path / "lines.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["teacher"] * 2 + ["synthesis"] * 2 + ["student"] * 2

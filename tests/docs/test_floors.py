@@ -55,5 +55,7 @@ def test_a_file_imports_from_lower_floors_only(path: Path) -> None:
 
 def test_the_imports_of_a_file_are_found(tmp_path: Path) -> None:
     path = tmp_path / "file.py"
-    path.write_text("def f():\n    from cake_jax import config, types\n    import cake_jax.run.folder\n    import jax\n")
-    assert imports(path) == {"cake_jax.config", "cake_jax.types", "cake_jax.run.folder"}
+    path.write_text(
+        "def f():\n    from cake_jax import config, types\n    import cake_jax.run.run_folder\n    import jax\n"
+    )
+    assert imports(path) == {"cake_jax.config", "cake_jax.types", "cake_jax.run.run_folder"}

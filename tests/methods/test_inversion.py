@@ -1,4 +1,4 @@
-"""The look at batch norm: what its layers see, and the prior's gradient on one device and on several."""
+"""`inversion`: the batch-norm layers that it reads, its objective on two devices, and its settings."""
 
 import dataclasses
 
@@ -7,17 +7,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from cake_errors import message_of
+from finite_differences import gradient_of
 
-from cake_jax import losses, methods, models, synthesis
+from cake_jax import losses, methods, models, parallel
 from cake_jax.methods import inversion
-from cake_jax.synthesis.settings import SynthesisSettings, Weights
-from cake_jax.teachers import Teacher, from_function, from_linen
+from cake_jax.methods.inversion import InversionSettings
+from cake_jax.synthesis import Weights, draw_batch, minibatch
+from cake_jax.teachers import from_function, from_linen
 from cake_jax.teachers.batch_norm import answer_with_norm_inputs
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.types import DataSpec
 
 SPEC = DataSpec((6,), 5)
-SETTINGS = SynthesisSettings(
-    num_batches=1, batch_size=21, num_groups=3, num_steps=1, weights=Weights(cls=0.5, contr=0.0, statistics=4.0)
+KEY = jax.random.key(5)
+# One step of plain gradient descent, so that the difference of the samples is the gradient.
+ONE_STEP = InversionSettings(
+    num_batches=1,
+    batch_size=21,
+    num_groups=3,
+    num_steps=1,
+    step_size=0.1,
+    schedule="constant",
+    weights=Weights(cls=0.5, contr=0.2, entropy=3.0),
+    weight=4.0,
 )
 
 
@@ -25,81 +37,103 @@ SETTINGS = SynthesisSettings(
 def teacher():
     """An MLP of one hidden layer, whose batch norm has seen other data than N(0, I)."""
     module = models.create("mlp", SPEC, {"width": 7, "num_hidden": 0, "batch_norm": True})
-    variables = module.init(jax.random.key(1), jnp.zeros((1, 6)))
-    x = 0.7 + 1.5 * jax.random.normal(jax.random.key(2), (500, 6))
-    for _ in range(60):
-        _, moved = module.apply(variables, x, train=True, mutable=["batch_stats"])
-        variables = {**variables, **moved}
-    return from_linen(module, variables, SPEC)
+    variables = jax.jit(module.init)(jax.random.key(1), jnp.zeros((1, 6)))
+    x = 0.7 + 1.5 * np.random.default_rng(2).normal(size=(500, 6)).astype(np.float32)
+    hidden = np.asarray(x @ variables["params"]["Dense_0"]["kernel"] + variables["params"]["Dense_0"]["bias"])
+    statistics = {"BatchNorm_0": {"mean": hidden.mean(axis=0), "var": hidden.var(axis=0)}}
+    return from_linen(module, {**variables, "batch_stats": statistics}, SPEC)
 
 
-def hidden(teacher: Teacher, x):
-    weights = teacher.variables["params"]["Dense_0"]
-    return x @ weights["kernel"] + weights["bias"]
+def known_of(teacher):
+    return teacher.variables["batch_stats"]["BatchNorm_0"]
 
 
-def test_what_the_layer_sees(teacher):
-    x = jax.random.normal(jax.random.key(0), (9, 6))
+def hidden_of(teacher, x):
+    """The inputs of the batch norm, in the precision of x."""
+    layer = teacher.variables["params"]["Dense_0"]
+    return x @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"])
+
+
+def logits_of(teacher, x):
+    """The teacher's logits in NumPy."""
+    params, known = teacher.variables["params"], known_of(teacher)
+    scale, bias = (np.asarray(params["BatchNorm_0"][name]) for name in ("scale", "bias"))
+    normalised = (hidden_of(teacher, x) - known["mean"]) / np.sqrt(known["var"] + np.float32(1e-5))
+    hidden = np.maximum(normalised * scale + bias, 0)
+    return hidden @ np.asarray(params["Dense_1"]["kernel"]) + np.asarray(params["Dense_1"]["bias"])
+
+
+def test_the_inputs_of_a_batch_norm_layer_are_read(teacher):
+    x = np.random.default_rng(0).normal(size=(9, 6)).astype(np.float32)
     logits, (layer,) = answer_with_norm_inputs(teacher, x)
-    np.testing.assert_array_equal(logits, teacher(x))
-    np.testing.assert_allclose(layer.x, hidden(teacher, x), rtol=1e-5, atol=1e-6)
-    known = teacher.variables["batch_stats"]["BatchNorm_0"]
-    np.testing.assert_array_equal(layer.mean, known["mean"])
-    np.testing.assert_array_equal(layer.var, known["var"])
-    assert answer_with_norm_inputs(from_function(lambda x: x[:, :5], SPEC), x)[1] == []
+    np.testing.assert_allclose(logits, logits_of(teacher, x), atol=1e-5)
+    np.testing.assert_allclose(layer.x, hidden_of(teacher, x), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(layer.mean, known_of(teacher)["mean"])
+    np.testing.assert_array_equal(layer.var, known_of(teacher)["var"])
 
 
-def test_moment_distance():
-    """||(3, 4)|| + ||(0, 2)|| = 7; no gradient, and no NaN, where the moments are equal."""
+def test_other_teachers_have_no_batch_norm_layers():
+    assert answer_with_norm_inputs(from_function(lambda x: x[:, :5], SPEC), jnp.zeros((2, 6)))[1] == []
+
+
+def test_moment_distance_adds_two_norms():
+    """||(3, 4)|| + ||(0, 2)|| = 7. At equal moments the gradient is 0, and not NaN."""
     mean, var = jnp.array([3.0, 4.0]), jnp.array([1.0, 3.0])
     assert losses.moment_distance(mean, var, jnp.zeros(2), jnp.ones(2)) == 7.0
     assert not jax.grad(losses.moment_distance)(mean, var, mean, var).any()
 
 
-def test_one_step_goes_down_the_distance_of_the_whole_mini_batch(teacher):
-    """7 sets on 4 devices, so that one has a set of padding: the gradient is that of one mean over all samples."""
-    key, known = jax.random.key(5), teacher.variables["batch_stats"]["BatchNorm_0"]
-    assert jax.local_device_count() > 1
+def test_one_step_goes_down_the_objective_of_the_whole_mini_batch(teacher):
+    """The 7 sets lie on 2 devices, of which one has a set of padding. The statistics are those of all samples."""
+    assert ONE_STEP.num_sets % parallel.device_count()
+    start, target = draw_batch(KEY, ONE_STEP, SPEC, 0)
+    known = known_of(teacher)
 
-    def whole(x, target):
-        seen = hidden(teacher, x)
-        distance = jnp.linalg.norm(seen.mean(0) - known["mean"]) + jnp.linalg.norm(seen.var(0) - known["var"])
-        log_p = jax.nn.log_softmax(teacher(x))
-        cross_entropy = -jnp.take_along_axis(log_p, target[:, None], axis=1).mean()
-        return 0.5 * SETTINGS.num_groups * cross_entropy + 4.0 * distance
+    def by_formula(x):
+        hidden, logits = hidden_of(teacher, x), logits_of(teacher, x)
+        log_p = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        sets, mean_p = logits.reshape(7, 3, 5), np.exp(log_p).mean(axis=0)
+        cls = 3 * -log_p[np.arange(21), target].mean()
+        contr = 0.5 * 9 * np.square(sets[:, :, None] - sets[:, None]).mean()
+        entropy = (mean_p * np.log10(mean_p)).mean()
+        distance = np.linalg.norm(hidden.mean(0) - known["mean"]) + np.linalg.norm(hidden.var(0) - known["var"])
+        return 0.5 * cls + 0.2 * contr + 3.0 * entropy + 4.0 * 0.5 * 3 * distance
 
-    x, target = synthesis.starts(key, SETTINGS, SPEC, 0)
-    samples, _ = synthesis.minibatch(key, teacher, SETTINGS, 0)
-    gradient = (x - samples.x) / SETTINGS.step_size
-    np.testing.assert_allclose(gradient, jax.grad(whole)(x, target), rtol=1e-3, atol=1e-5)
+    samples, _ = minibatch(KEY, teacher, ONE_STEP, 0, objective=inversion.objective)
+    np.testing.assert_allclose((start - samples.x) / 0.1, gradient_of(by_formula, start), rtol=1e-3, atol=1e-4)
 
 
 def test_samples_have_the_moments_of_the_training_data(teacher):
-    common = dataclasses.replace(SETTINGS, batch_size=60, num_steps=200, weights=Weights(cls=0.1, contr=1.0))
-    method = methods.get("inversion")
-    known = teacher.variables["batch_stats"]["BatchNorm_0"]
-    distances = {}
-    for name, own in {"inversion": method.defaults, "naive": {"image_priors": False}}.items():
-        settings = methods.get(name).settings(common, own, SPEC)
-        samples = methods.get(name).next(jax.random.key(0), (), teacher, None, settings, 0).samples
-        seen = hidden(teacher, samples.x)
-        distances[name] = losses.moment_distance(seen.mean(0), seen.var(0), known["mean"], known["var"])
+    fields = {"num_batches": 1, "batch_size": 60, "num_groups": 3, "num_steps": 200, "weights": Weights(cls=0.1)}
+    distances, known = {}, known_of(teacher)
+    for name in ("inversion", "naive"):
+        method = methods.get(name)
+        settings = method.prepare(method.settings(**fields), SPEC)
+        hidden = hidden_of(teacher, method.make_round(KEY, (), teacher, None, settings, 0).samples.x)
+        distances[name] = losses.moment_distance(hidden.mean(0), hidden.var(0), known["mean"], known["var"])
     assert distances["inversion"] < 0.1 * distances["naive"]
 
 
-def test_what_it_changes_of_the_settings():
-    common = SynthesisSettings(weights=Weights(cls=3.0, contr=2.0), num_groups=5, batch_size=50)
-    plain = inversion.settings(common, {"weight": 10.0, "step_size": 0.2, "contrast": False}, SPEC)
-    assert plain.weights == Weights(cls=3.0, contr=0.0, statistics=10.0 * 3.0 * 5)
+def test_prepared_settings():
+    settings = InversionSettings(weights=Weights(cls=3.0, contr=2.0), num_groups=5, batch_size=50, step_size=0.2)
+    plain = inversion.prepare(settings, SPEC)
+    assert plain.weights == Weights(cls=3.0, contr=0.0)
+    assert plain.statistics_weight == 10.0 * 3.0 * 5
     assert (plain.optimizer, plain.schedule, plain.step_size) == ("adam", "constant", 0.2)
-    both = inversion.settings(common, {"weight": 10.0, "step_size": 0.2, "contrast": True}, SPEC)
-    assert both.weights.contr == 2.0
-    with pytest.raises(CakeError, match=r"methods\.inversion\.weight"):
-        inversion.settings(common, {"weight": 0.0, "step_size": 0.2, "contrast": True}, SPEC)
+    assert inversion.prepare(dataclasses.replace(settings, contrast=True), SPEC).weights.contr == 2.0
+
+
+def test_the_statistics_couple_the_sets():
+    assert InversionSettings().couples_sets
+
+
+def test_a_weight_of_zero_is_refused():
+    message = message_of(inversion.prepare, dataclasses.replace(ONE_STEP, weight=0.0), SPEC)
+    assert message == "methods.inversion.weight: 0.0 must be above 0; without statistics use 'naive'"
 
 
 def test_a_teacher_without_statistics_is_refused():
     module = nn.Dense(5)
-    teacher = from_linen(module, module.init(jax.random.key(0), jnp.zeros((1, 6))), SPEC)
-    with pytest.raises(CakeError, match="no batch-norm statistics"):
-        inversion.METHOD.next(jax.random.key(0), (), teacher, None, SETTINGS, 0)
+    teacher = from_linen(module, module.init(KEY, jnp.zeros((1, 6))), SPEC)
+    message = message_of(inversion.make_round, KEY, (), teacher, None, ONE_STEP, 0)
+    assert message.startswith("method: this teacher has no batch-norm statistics that can be read; use ")

@@ -10,7 +10,7 @@ from cake_errors import message_of
 from cake_jax import methods
 from cake_jax.methods.naive import NaiveSettings
 from cake_jax.methods.real import RealSettings
-from cake_jax.methods.synthesize import stream
+from cake_jax.methods.shared.synthesize import stream
 from cake_jax.synthesis import Weights
 from cake_jax.teachers import from_function
 from cake_jax.types import DataSpec, concatenate

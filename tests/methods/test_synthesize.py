@@ -9,7 +9,7 @@ from cake_errors import message_of
 from small_methods import KEY, PLANE, WAVE, wave
 
 import cake_jax
-from cake_jax import BlackBox, QuerySettings, SynthesisSettings, keys, models
+from cake_jax import BlackBox, QuerySettings, SynthesisSettings, models, random_keys
 from cake_jax.config import default, resolve
 from cake_jax.methods import METHODS
 from cake_jax.run.synthesis_stage import make_samples
@@ -70,7 +70,9 @@ def test_a_method_makes_samples_of_a_black_box_or_is_refused(name, answers):
         return list(cake_jax.stream(KEY, box, PLANE, SETTINGS, method=name, data=data))
 
     if ACCESS.index(METHODS[name].access) > ACCESS.index(answers):
-        fitting = "noise, real, dfme, ideal, zeroth_order" if answers == "scores" else "noise, real, ideal, zeroth_order"
+        fitting = (
+            "noise, real, dfme, ideal, zeroth_order" if answers == "scores" else "noise, real, ideal, zeroth_order"
+        )
         assert message_of(rounds).endswith(f"the teacher gives {answers}; use one of {fitting}")
         assert box.queries == 0
         return
@@ -93,7 +95,7 @@ def test_the_samples_are_those_of_a_run(name, tmp_path):
     for field in ("num_batches", "batch_size", "num_groups", "num_steps"):
         config.synthesis[field] = getattr(SETTINGS, field)
     config.methods.ideal.num_steps, config.methods.ideal.student.epochs = 2, 1
-    settings, key = resolve(config), keys.run_keys(5).synthesis
+    settings, key = resolve(config), random_keys.run_keys(5).synthesis
     store, log = SampleStore(tmp_path / "samples"), MetricsLog(tmp_path / "metrics.jsonl")
     make_samples(key, settings, WAVE, store, tmp_path / "rounds", log)
     guide = models.create("logistic_regression", PLANE) if name == "ideal" else None

@@ -9,10 +9,10 @@ import pytest
 
 from cake_jax import boundary, methods, synthesis, zeroth_order
 from cake_jax.methods.method import combined
+from cake_jax.methods.zeroth_order.gradient_search import ZerothOrderSettings, correct, draw_directions
 from cake_jax.synthesis.settings import SynthesisSettings, Weights
 from cake_jax.teachers import BlackBox, QuerySettings, from_function
 from cake_jax.types import CakeError, DataSpec
-from cake_jax.methods.zeroth_order.gradient_search import ZerothOrderSettings, correct, draw_directions
 
 SPEC = DataSpec((4, 4, 2), 5)
 SIZE = 32

@@ -10,7 +10,7 @@ from runs import small_config
 
 from cake_jax import load, load_model, load_run
 from cake_jax.config import default
-from cake_jax.run.folder import first_difference
+from cake_jax.run.run_folder import first_difference
 
 
 def document(**fields):

@@ -10,7 +10,7 @@ import runs
 
 from cake_jax import report
 from cake_jax.cli import runner
-from cake_jax.run.folder import saved_results
+from cake_jax.run.run_folder import saved_results
 
 
 def call(folder, name, *arguments):

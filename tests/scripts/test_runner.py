@@ -45,10 +45,16 @@ def test_script_stops_at_a_failed_run_in_one_line_after_that_of_the_run(config, 
     assert not (tmp_path / "out.json").exists()
 
 
-def test_run_that_leaves_no_results_is_a_failure(tmp_path, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 0))
-    with pytest.raises(SystemExit, match=r"error: this run failed: .* --config=a\.py --workdir=.*/none --dry_run"):
-        runner.run("a.py", tmp_path / "none", ["--dry_run"])
+@pytest.mark.parametrize(("code", "has_results"), [(0, False), (1, True), (-9, False)])
+def test_a_failed_run_is_named(code, has_results, tmp_path, monkeypatch):
+    if has_results:
+        (tmp_path / "results.json").write_text("{}")
+    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, code))
+    with pytest.raises(SystemExit) as ended:
+        runner.run("a.py", tmp_path, ["--dry_run"])
+    assert ended.value.code == (
+        f"error: this run failed: {sys.executable} -m cake_jax.cli --config=a.py --workdir={tmp_path} --dry_run"
+    )
 
 
 def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):

@@ -6,9 +6,9 @@ import pytest
 from small_synthesis import SETTINGS
 from smooth_teacher import SPEC
 
-from cake_jax import keys
+from cake_jax import random_keys
 from cake_jax.synthesis import draw_batch
-from cake_jax.synthesis.draw import batch_sets, draw_jit
+from cake_jax.synthesis.draw_starts import batch_sets, draw_jit
 from cake_jax.synthesis.targets import distinct
 
 KEY = jax.random.key(3)
@@ -26,7 +26,7 @@ def test_sets_are_numbered_over_all_mini_batches():
 
 def test_a_set_draws_from_its_own_key(mini_batches):
     for batch, number in ((0, 0), (1, 3)):
-        start_key, target_key, _ = jax.random.split(keys.set_key(KEY, batch * 5 + number), 3)
+        start_key, target_key, _ = jax.random.split(random_keys.set_key(KEY, batch * 5 + number), 3)
         x, target = mini_batches[batch]
         rows = slice(3 * number, 3 * number + 3)
         np.testing.assert_array_equal(x[rows], jax.random.normal(start_key, (3, *SPEC.shape)))

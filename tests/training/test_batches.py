@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_training import KEY, SETTINGS, SPEC, history
 
-from cake_jax import keys, models, parallel
+from cake_jax import models, parallel, random_keys
 from cake_jax.teachers import from_linen
 from cake_jax.training import DistillationLoss, Labels, classification_loss, from_logits, trainer
 from cake_jax.types import DataSpec
@@ -63,7 +63,7 @@ def test_views_equal_a_loop_by_hand(module, points, teacher):
     settings = dataclasses.replace(NO_VALIDATION, epochs=2, batch_size=100, momentum=0.0, weight_decay=0.0)
     options = {"make_batch": noisy_view, "context": teacher}
     trained, _ = history(module, x, labels, settings, loss=DistillationLoss(), **options)[-1]
-    training_keys = keys.training_keys(KEY)
+    training_keys = random_keys.training_keys(KEY)
     examples = np.asarray(jax.random.permutation(training_keys.split, 205))
     params = jax.tree.map(np.asarray, trainer.init(KEY, module, SPEC, settings).params)
 
@@ -87,7 +87,7 @@ def test_validation_uses_the_stored_examples(module, points, teacher):
     labels = from_logits(teacher.predict(x))
     options = {"make_batch": noisy_view, "context": teacher}
     state, info = history(module, x, labels, loss=DistillationLoss(), **options)[-1]
-    held_out = np.asarray(jax.random.permutation(keys.training_keys(KEY).split, 205))[:41]
+    held_out = np.asarray(jax.random.permutation(random_keys.training_keys(KEY).split, 205))[:41]
     logits = trainer.as_model(module, state, SPEC).predict(x[held_out])
     loss = DistillationLoss()(logits, from_logits(labels.logits[held_out])).mean()
     assert info.validation_loss == pytest.approx(float(loss), rel=1e-5)

@@ -11,7 +11,7 @@ import pytest
 from cake_errors import message_of
 from small_training import KEY, SETTINGS, SPEC, history
 
-from cake_jax import keys, models, parallel
+from cake_jax import models, parallel, random_keys
 from cake_jax.training import Labels, TrainSettings, classification_loss, trainer
 from cake_jax.types import DataSpec
 
@@ -42,7 +42,7 @@ def test_one_epoch_equals_a_loop_by_hand(module, points):
     x, labels = points
     settings = dataclasses.replace(SETTINGS, epochs=2, weight_decay=0.01, validation_fraction=0.0, batch_size=100)
     trained, info = history(module, x, labels, settings)[-1]
-    training_keys = keys.training_keys(KEY)
+    training_keys = random_keys.training_keys(KEY)
     examples = np.asarray(jax.random.permutation(training_keys.split, 205))
     params = jax.tree.map(np.asarray, trainer.init(KEY, module, SPEC, settings).params)
     momentum = jax.tree.map(np.zeros_like, params)
@@ -75,7 +75,7 @@ def test_validation_uses_examples_that_the_training_leaves_out(module, points):
     assert [info.epoch for _, info in epochs] == list(range(1, 31))
     state, last = epochs[-1]
     assert last.accuracy > 0.9
-    held_out = np.asarray(jax.random.permutation(keys.training_keys(KEY).split, 205))[:41]
+    held_out = np.asarray(jax.random.permutation(random_keys.training_keys(KEY).split, 205))[:41]
     logits = trainer.as_model(module, state, SPEC).predict(x[held_out])
     assert last.validation_accuracy == pytest.approx(np.mean(logits.argmax(axis=1) == labels.classes[held_out]))
     loss = classification_loss(logits, Labels(labels.classes[held_out])).mean()

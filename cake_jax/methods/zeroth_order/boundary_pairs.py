@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cake_jax import keys
+from cake_jax import random_keys
 from cake_jax.methods.zeroth_order.settings import ZerothOrderSettings, num_pairs
 from cake_jax.synthesis import draw_batch, labelled
 from cake_jax.types import CakeError, Queryable, SampleBatch
@@ -110,7 +110,7 @@ def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, bat
             f"synthesis.start: the teacher gives all samples of mini-batch {batch} the label {labels[0]}, so there is "
             "no boundary between them; try another start or a larger synthesis.batch_size"
         )
-    chosen = np.stack(draw_pairs(keys.pairs(key, batch), labels))
+    chosen = np.stack(draw_pairs(random_keys.pairs(key, batch), labels))
     start, num_steps = x[chosen], settings.bisections
     ends, logits = bisect(teacher.predict, start, logits[chosen], num_steps)
     info = BoundaryInfo(float(len(np.unique(logits.argmax(-1)))), _distance(start), _distance(ends))

@@ -25,7 +25,7 @@ from cake_jax import parallel
 from cake_jax.methods.zeroth_order.settings import ZerothOrderSettings
 from cake_jax.synthesis import SynthesisInfo, diagnose, labelled, langevin
 from cake_jax.synthesis.diagnostics import logit_gap
-from cake_jax.synthesis.draw import batch_sets, draw_jit
+from cake_jax.synthesis.draw_starts import batch_sets, draw_jit
 from cake_jax.synthesis.objective import objective
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, Queryable, SampleBatch

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from cake_jax import keys
+from cake_jax import random_keys
 
 KEY = jax.random.key(7)
 # Numbers of sets at the borders of the range that is free for them.
@@ -22,13 +22,13 @@ def assert_equal(key, expected):
 @pytest.mark.parametrize("seed", [0, 1, 2**31 - 1])
 def test_run_keys_are_a_split_of_the_seed(seed):
     split = jax.random.split(jax.random.key(seed), 3)
-    for key, expected in zip(keys.run_keys(seed), split, strict=True):
+    for key, expected in zip(random_keys.run_keys(seed), split, strict=True):
         assert_equal(key, expected)
 
 
 def test_run_keys_have_one_field_for_each_stage():
     teacher, synthesis, student = jax.random.split(jax.random.key(5), 3)
-    run = keys.run_keys(5)
+    run = random_keys.run_keys(5)
     assert_equal(run.teacher, teacher)
     assert_equal(run.synthesis, synthesis)
     assert_equal(run.student, student)
@@ -36,7 +36,7 @@ def test_run_keys_have_one_field_for_each_stage():
 
 def test_training_keys_are_a_split_and_a_fold():
     split, order = jax.random.split(KEY)
-    training = keys.training_keys(KEY)
+    training = random_keys.training_keys(KEY)
     assert_equal(training.split, split)
     assert_equal(training.order, order)
     assert_equal(training.batches, jax.random.fold_in(KEY, 2))
@@ -45,30 +45,34 @@ def test_training_keys_are_a_split_and_a_fold():
 @pytest.mark.parametrize("number", SETS)
 def test_set_key_folds_in_the_number(number):
     expected = jax.random.fold_in(KEY, np.uint32(number))
-    assert_equal(keys.set_key(KEY, number), expected)
-    assert_equal(jax.jit(keys.set_key)(KEY, np.uint32(number)), expected)
+    assert_equal(random_keys.set_key(KEY, number), expected)
+    assert_equal(jax.jit(random_keys.set_key)(KEY, np.uint32(number)), expected)
 
 
 def test_reserved_keys_fold_in_the_three_highest_numbers():
-    assert_equal(keys.method_state(KEY), jax.random.fold_in(KEY, np.uint32(2**32 - 1)))
-    assert_equal(keys.guide_student(KEY), jax.random.fold_in(KEY, np.uint32(2**32 - 2)))
+    assert_equal(random_keys.method_state(KEY), jax.random.fold_in(KEY, np.uint32(2**32 - 1)))
+    assert_equal(random_keys.guide_student(KEY), jax.random.fold_in(KEY, np.uint32(2**32 - 2)))
     for batch in (0, 5):
         expected = jax.random.fold_in(jax.random.fold_in(KEY, np.uint32(2**32 - 3)), batch)
-        assert_equal(keys.pairs(KEY, batch), expected)
+        assert_equal(random_keys.pairs(KEY, batch), expected)
 
 
 def test_run_keys_differ_for_all_stages_and_seeds():
-    drawn = [data(key) for seed in range(3) for key in (jax.random.key(seed), *keys.run_keys(seed))]
+    drawn = [data(key) for seed in range(3) for key in (jax.random.key(seed), *random_keys.run_keys(seed))]
     assert len(set(drawn)) == 3 * 4
 
 
 def test_training_keys_differ():
-    assert len({data(key) for key in (KEY, *keys.training_keys(KEY))}) == 4
+    assert len({data(key) for key in (KEY, *random_keys.training_keys(KEY))}) == 4
 
 
 def test_synthesis_keys_differ():
     """No reserved number is that of a set below 2^32 - 3."""
-    reserved = [keys.method_state(KEY), keys.guide_student(KEY), *(keys.pairs(KEY, batch) for batch in range(3))]
-    sets = [keys.set_key(KEY, number) for number in SETS]
+    reserved = [
+        random_keys.method_state(KEY),
+        random_keys.guide_student(KEY),
+        *(random_keys.pairs(KEY, batch) for batch in range(3)),
+    ]
+    sets = [random_keys.set_key(KEY, number) for number in SETS]
     drawn = [data(key) for key in (KEY, jax.random.fold_in(KEY, np.uint32(2**32 - 3)), *reserved, *sets)]
     assert len(set(drawn)) == len(drawn)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 import flax.linen as nn
 from jax import Array
 
-from cake_jax import keys, methods, models
+from cake_jax import methods, models, random_keys
 from cake_jax.methods.method import Round, with_method_defaults
-from cake_jax.methods.rounds import GuideStudent, make_rounds
+from cake_jax.methods.shared.guide_student import GuideStudent
+from cake_jax.methods.shared.rounds import make_rounds
 from cake_jax.synthesis import SynthesisSettings
 from cake_jax.teachers import as_queryable
 from cake_jax.types import CakeError, DataSpec, Examples, Queryable, SampleBatch, concatenate
@@ -68,7 +69,7 @@ def stream(
     if chosen.reads_data and data is None:
         raise CakeError(f"data: the method '{method}' needs real training data; pass x and classes")
     prepared = chosen.prepare(with_method_defaults(chosen.settings, settings), spec)
-    state = chosen.init(keys.method_state(key), spec, prepared, data)
+    state = chosen.init(random_keys.method_state(key), spec, prepared, data)
     student = None
     if chosen.guide:
         module = guide or models.create("mlp", spec)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax import Array
 
-from cake_jax import keys
+from cake_jax import random_keys
 from cake_jax.synthesis.settings import SynthesisSettings
 from cake_jax.types import DataSpec
 
@@ -23,7 +23,7 @@ def draw(key: Array, sets: Array, settings: SynthesisSettings, spec: DataSpec) -
     Returns:
       x `[c, G, *shape]`, target classes `[c, G]`, and a key for each set's Langevin noise, `[c]`.
     """
-    set_keys = jax.vmap(functools.partial(keys.set_key, key))(sets)
+    set_keys = jax.vmap(functools.partial(random_keys.set_key, key))(sets)
     start_keys, target_keys, noise_keys = jax.vmap(functools.partial(jax.random.split, num=3))(set_keys).T
     target = jax.vmap(lambda k: settings.draw_targets(k, spec.num_classes, settings.num_groups))(target_keys)
     x = jax.vmap(lambda k: settings.draw_start(k, settings.num_groups, spec))(start_keys)

@@ -1,19 +1,18 @@
-"""The loop over a method's rounds, and the guide student that trains between them."""
+"""The guide student: a student that trains between rounds, and whose answers a method uses."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import jax
 import numpy as np
 from jax import Array
 
-from cake_jax import keys
-from cake_jax.methods.method import GuideSettings, Method, Round
-from cake_jax.synthesis import SynthesisSettings
+from cake_jax import random_keys
+from cake_jax.methods.method import GuideSettings
 from cake_jax.teachers import Teacher
 from cake_jax.training import DistillationLoss, Labels, from_logits, trainer
-from cake_jax.types import DataSpec, Queryable, SampleBatch
+from cake_jax.types import DataSpec, SampleBatch
 
 
 class GuideStudent:
@@ -36,7 +35,7 @@ class GuideStudent:
           num_batches: The number of rounds.
           batch_size: The number of samples in a round.
         """
-        init_key, self._key = jax.random.split(keys.guide_student(key))
+        init_key, self._key = jax.random.split(random_keys.guide_student(key))
         self._module, self._spec, self._training = module, spec, settings.training()
         self.state = trainer.init(init_key, module, spec, self._training)
         count = num_batches * batch_size
@@ -80,49 +79,3 @@ class GuideStudent:
         for field, new in zip(self._labels, from_logits(samples.logits), strict=True):
             field[rows] = new
         self._count = rows.stop
-
-
-class RoundResult(NamedTuple):
-    """A round that was made.
-
-    Attributes:
-      batch: Number of the round.
-      round: The method's result.
-      figures: The round's figures for the log: the method's diagnostics, and those of the guide student.
-    """
-
-    batch: int
-    round: Round
-    figures: dict[str, float]
-
-
-def make_rounds(
-    key: Array,
-    method: Method,
-    settings: SynthesisSettings,
-    teacher: Queryable,
-    state: Any,
-    batches: Iterable[int],
-    guide: GuideStudent | None = None,
-) -> Iterator[RoundResult]:
-    """Makes rounds one after another.
-
-    Args:
-      key: The key of the whole synthesis.
-      method: The method.
-      settings: Settings that `method.prepare` returned.
-      teacher: The teacher, which gives at least `method.access`.
-      state: The state before the first of these rounds: from `method.init`, or saved after the round before.
-      batches: Numbers of the rounds, in order.
-      guide: The guide student, if the method has one.
-
-    Yields:
-      Each round, after the guide student has trained on its samples.
-    """
-    for batch in batches:
-        result = method.make_round(key, state, teacher, guide.model if guide else None, settings, batch)
-        figures = result.info._asdict()
-        if guide:
-            figures |= guide.train_on(result.samples, batch)
-        state = result.state
-        yield RoundResult(batch, result, figures)
