@@ -39,79 +39,80 @@ def default() -> ConfigDict:
     config.seed = 0
     config.method = "cake"  # a name in cake_jax.methods.METHODS
 
-    # The own settings of each method, beside config.synthesis: see the dataclass in the method's file.
+    # Each method's own settings, in addition to config.synthesis. The method's file describes them.
     config.methods = ConfigDict({name: _own_defaults(method) for name, method in methods.METHODS.items()})
 
-    # Stages. A stage that is off and needed by a later one is taken from an earlier run (from_run).
+    # Stages, each on or off. If a later stage needs the result of a stage that is off, set from_run to an earlier run.
     config.run = ConfigDict(dataclasses.asdict(Stages()))
 
     config.dataset = ConfigDict()
     config.dataset.name = "digits"  # a name in cake_jax.data.SOURCES
     # Folder of prepared TFDS data sets (empty for TFDS's default), folder of images, or an .npz file.
     config.dataset.data_dir = ""
-    config.dataset.image_size = 0  # side that the images of `folder` are scaled to; 0 if all have one size
-    config.dataset.max_train_examples = 0  # 0 for all
-    # Mean and deviation of the pixels: a value for each channel, or one for all; empty for the data set's own. Weights
-    # that were trained elsewhere need the values of that training.
+    config.dataset.image_size = 0  # height and width to which images of `folder` are scaled; 0 if all have one size
+    config.dataset.max_train_examples = 0  # highest number of training examples; 0 for all
+    # Mean and standard deviation of the pixels: one value for each channel, or one for all. Empty takes the data set's
+    # own values. Weights that were trained elsewhere need the values of that training.
     config.dataset.mean = ()
     config.dataset.std = ()
 
     config.teacher = _training(validation_fraction=0.1)
     config.teacher.from_run = ""  # folder of a finished run whose teacher is used; then no teacher is trained
-    config.teacher.weights = ""  # file of weights for teacher.model, safetensors or PyTorch's; then none is trained
+    config.teacher.weights = ""  # safetensors or PyTorch file of weights for teacher.model; then no teacher is trained
 
-    # A teacher that only answers queries. Without url and function, it is the run's own teacher.
+    # A teacher that only answers queries. Without url and function, the run's own teacher answers.
     config.black_box = ConfigDict()
     config.black_box.answers = ""  # labels, scores (probabilities) or logits; empty for a white box
-    config.black_box.budget = 0  # highest number of queries in all; required
+    config.black_box.budget = 0  # highest number of charged queries in all; required
     config.black_box.url = ""  # address of an HTTP endpoint
     config.black_box.body = "json"  # json or npy
     config.black_box.authorization = ""  # environment variable that holds the value of the header Authorization
-    config.black_box.timeout = 60.0  # seconds without a sign of the server
+    config.black_box.timeout = 60.0  # seconds to wait without data from the server
     config.black_box.function = ""  # module:name of a function of pixels
     config.black_box.pixels = True  # whether a function or endpoint receives pixels; else normalised inputs
-    config.black_box.max_rows = 256  # inputs in a request
-    config.black_box.rows_per_second = 0.0  # highest number of inputs a second; 0 for no limit
-    config.black_box.requests_per_second = 0.0  # 0 for no limit
+    config.black_box.max_rows = 256  # highest number of inputs in a request
+    config.black_box.rows_per_second = 0.0  # highest number of inputs in a second; 0 for no limit
+    config.black_box.requests_per_second = 0.0  # highest number of requests in a second; 0 for no limit
     config.black_box.tries = 6  # how often a request is sent before the run stops
     config.black_box.ledger = ""  # file of queries and answers; empty for ledger.sqlite in the run's folder
-    config.black_box.evaluate = False  # whether an endpoint or function is asked for the test set too; this counts
+    # Whether an endpoint or function is queried for the test set too. These queries are charged.
+    config.black_box.evaluate = False
 
     config.student = _training(validation_fraction=0.01)
     config.student.temperature = 1.0  # temperature tau of the soft labels
     config.student.hard_weight = 0.0  # weight of the cross entropy to the hard label
-    config.student.memory_gb = 4.0  # more samples than this are read from the disk during the training
+    config.student.memory_gb = 4.0  # memory limit; samples above it are read from the disk during the training
 
     config.synthesis = ConfigDict()
     config.synthesis.num_batches = 10  # M, the number of mini-batches
-    config.synthesis.batch_size = 500  # samples in a mini-batch
-    config.synthesis.num_groups = 10  # samples in a set, each with another target class
+    config.synthesis.batch_size = 500  # N, the number of samples in a mini-batch
+    config.synthesis.num_groups = 10  # G, the number of samples in a set, all with different target classes
     config.synthesis.num_steps = 256  # T, the number of steps of a sample
     config.synthesis.step_size = 0.1  # step size of the first mini-batch
-    config.synthesis.schedule = "linear"  # constant, linear or cosine, in decades over the mini-batches
-    config.synthesis.decay_magnitude = 4.0  # decades by which the step size falls
+    config.synthesis.schedule = "linear"  # how log10(step size) changes over mini-batches: constant, linear or cosine
+    config.synthesis.decay_magnitude = 4.0  # number of decades by which the step size falls
     config.synthesis.optimizer = "sgd"  # sgd or adam
-    config.synthesis.langevin_temperature = config_dict.placeholder(float)  # None: as config.methods.<name> has it
+    config.synthesis.langevin_temperature = config_dict.placeholder(float)  # T_L; None takes the method's value
     config.synthesis.precision = "float32"  # precision of the teacher's arithmetic: float32 or bf16
     config.synthesis.start = "normal"  # a name in cake_jax.synthesis.starts.STARTS; for images also smooth, contrasted
     config.synthesis.targets = "distinct"  # a name in cake_jax.synthesis.targets.TARGETS
     config.synthesis.contrastive = "mse"  # mse or snn
-    config.synthesis.snn_temperature = 1.0
+    config.synthesis.snn_temperature = 1.0  # temperature of snn, in squared logit units
     # Weights of the loss terms. Each data prior of cake_jax.synthesis.priors.PRIORS has its own weight.
     config.synthesis.weights = ConfigDict({"cls": 1.0, "contr": 1.0, **dict.fromkeys(PRIORS, 0.0), "entropy": 0.0})
-    config.synthesis.sets_per_chunk = 0  # sets that step together on a device; 0 chooses
-    # The student does not see samples whose step size is outside this range. They are made all the same.
+    config.synthesis.sets_per_chunk = 0  # sets that take their steps together on a device; 0 chooses
+    # The student trains on samples whose step size is in this range. Other samples are made, but not used.
     config.synthesis.min_step_size = config_dict.placeholder(float)
     config.synthesis.max_step_size = config_dict.placeholder(float)
     config.synthesis.from_run = ""  # folder of a finished run whose samples are used; then no samples are made
 
-    # Metrics writers beside metrics.jsonl, each on or off.
+    # Metrics writers in addition to metrics.jsonl, each on or off.
     config.log = ConfigDict(dict.fromkeys(WRITERS, False))
     return config.lock()
 
 
 def with_variant(config: ConfigDict, variant: str, variants: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
-    """Changes the fields of a variant.
+    """Applies a variant to a config.
 
     Args:
       config: The config without a variant. It is changed in place.
@@ -166,11 +167,11 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
 
     Args:
       config: A config as `default` makes it.
-      workdir: The run's folder, if it may hold a teacher already. That teacher's specification is then used for a
-        user's own data, which may no longer exist.
+      workdir: The run's folder, or None. If it holds a teacher, a user's own data get the teacher's specification,
+        because the data may no longer exist.
 
     Raises:
-      CakeError: A value cannot work. The message names its field.
+      CakeError: A value does not fit. The message names its field.
     """
     check_fields(config)
     method = methods.get(config.method)
@@ -229,7 +230,7 @@ def _training(validation_fraction: float) -> ConfigDict:
 
 
 def _own_defaults(method: methods.Method) -> dict[str, Any]:
-    """The fields that a method's settings declare, with their defaults."""
+    """The fields that the class of a method's settings declares, with their defaults."""
     defaults = {name: field.default for name, field in own_fields(method.settings).items()}
     return {name: vars(value) if isinstance(value, GuideSettings) else value for name, value in defaults.items()}
 
@@ -275,7 +276,7 @@ def _samples(config: ConfigDict, method: methods.Method, spec: DataSpec) -> Samp
     priors = tuple((name, weights.pop(name)) for name in PRIORS if name != "tv")
     common["weights"] = Weights(**weights, priors=tuple((name, weight) for name, weight in priors if weight))
     own = {name: _typed(value) for name, value in config.methods[config.method].items()}
-    # The method's own fields have precedence, except over a temperature that config.synthesis sets.
+    # The method's own fields override config.synthesis, except for a Langevin temperature that config.synthesis sets.
     temperature = section.langevin_temperature
     if temperature is None:
         common["langevin_temperature"] = 0.0
@@ -303,7 +304,7 @@ def _train_settings(section: ConfigDict) -> TrainSettings:
 
 
 def _typed(value: Any) -> Any:
-    """A field's value as a hashable argument. Lists, which flags and JSON make, become tuples."""
+    """A field's value as a hashable argument. Flags and JSON make lists, which become tuples."""
     if isinstance(value, ConfigDict):
         return GuideSettings(**{name: _typed(entry) for name, entry in value.items()})
     return tuple(value) if isinstance(value, list) else value

@@ -3,7 +3,7 @@
 A synthesis loss returns one value for each set or sample. The caller reduces over the mini-batch. So a set's gradient
 does not depend on how the sets are divided among loops and devices.
 
-Sizes in the docstrings: a mini-batch has S sets of G samples, N = S G samples in all. There are K classes.
+Sizes in the docstrings: a mini-batch has S sets of G samples, so N = S G samples in all. There are K classes.
 """
 
 import jax
@@ -17,11 +17,11 @@ def classification(logits: Array, target: Array) -> Array:
     """Cross entropy to the target classes, summed over a set.
 
     Args:
-      logits: `[..., G, K]`.
+      logits: Logits of sets, `[..., G, K]`.
       target: Target classes, `[..., G]` int.
 
     Returns:
-      Nats, `[...]` float32.
+      One value for each set in nats, `[...]` float32.
 
     Source: CAKE (arXiv 2306.02090), classification term of the extraction loss.
     """
@@ -29,16 +29,16 @@ def classification(logits: Array, target: Array) -> Array:
 
 
 def contrastive_mse(logits: Array) -> Array:
-    """Contrastive term of a set: `0.5 G^2 mean_{i,j,k} (z_ik - z_jk)^2`.
+    """Contrastive term of a set with logits f: `0.5 G^2 mean_{i,j,k} (f_ik - f_jk)^2`.
 
     The mean runs over all G^2 ordered pairs of samples and all K classes. The code computes the equal expression
-    `G sum_i mean_k (z_ik - zbar_k)^2`. It costs O(G K) instead of O(G^2 K), and does not cancel in low precision.
+    `G sum_i mean_k (f_ik - mean_j f_jk)^2`. It costs O(G K) instead of O(G^2 K), and is accurate in low precision.
 
     Args:
-      logits: `[..., G, K]`. The G samples of a set have different target classes.
+      logits: Logits f of sets, `[..., G, K]`. The G samples of a set have different target classes.
 
     Returns:
-      In squared logit units, `[...]` float32.
+      One value for each set in squared logit units, `[...]` float32.
 
     Source: CAKE (arXiv 2306.02090), contrastive term, squared distance of logits.
     """
@@ -52,21 +52,22 @@ def soft_nearest_neighbour(
 ) -> Array:
     """Soft nearest neighbour loss of a whole mini-batch. It is low if samples are nearest to samples of their class.
 
-    `-mean_i log(sum_{j != i, y_j = y_i} exp(-d_ij / T) / sum_{j != i} exp(-d_ij / T))`, with squared distances d of
-    logits. A mate of a sample is another sample of its class. Samples without a mate are left out of the mean.
+    The loss is `-mean_i log(sum_{j != i, y_j = y_i} exp(-d_ij / s) / sum_{j != i} exp(-d_ij / s))`. d_ij is the squared
+    distance between logits i and j. A mate of a sample is another sample of its class. The mean leaves out samples
+    without a mate.
 
     Args:
-      logits: `[N, K]`.
-      labels: `[N]` int.
-      temperature: T, in squared logit units.
+      logits: Logits, `[N, K]`.
+      labels: Classes y, `[N]` int.
+      temperature: s, in squared logit units.
       mask: `[N]` bool. False removes a sample, also as a neighbour of others.
 
     Returns:
-      Nats, scalar float32. 0 if no sample has a mate.
+      The loss in nats, scalar float32. 0 if no sample has a mate.
 
     Source: Frosst, Papernot, Hinton 2019 (arXiv 1902.01889), equation 1.
     """
-    # A common offset of the logits does not change distances. If it is large, the expansion into squares cancels.
+    # Centred logits have the same distances. A large common offset would make the expansion into squares inaccurate.
     kept = jnp.ones(logits.shape[0], bool) if mask is None else mask
     logits = jnp.where(kept[:, None], logits.astype(jnp.float32), 0.0)
     centre = lax.stop_gradient(logits.sum(axis=0) / jnp.maximum(kept.sum(), 1))
@@ -77,7 +78,8 @@ def soft_nearest_neighbour(
     other = ~jnp.eye(logits.shape[0], dtype=bool) & kept[:, None] & kept[None, :]
     mate = other & (labels[:, None] == labels[None, :])
     has_mate = mate.any(axis=-1)
-    # A row without a mate would be log 0. It takes all pairs instead, which keeps its gradient finite, and is left out.
+    # A row without a mate would be log 0. Such a row takes all pairs, so that its gradient is finite. `has_mate` then
+    # removes it.
     score = -distance / temperature
     near = jax.nn.logsumexp(score, axis=-1, where=mate | ~has_mate[:, None])
     every = jax.nn.logsumexp(score, axis=-1, where=other | ~has_mate[:, None])
@@ -92,11 +94,11 @@ def total_variation(x: Array) -> Array:
       x: Images with any number of channels, `[..., H, W, C]`. H and W are at least 2.
 
     Returns:
-      In units of x for each image, `[...]` float32.
+      One value for each image in units of x, `[...]` float32.
 
     Source: CAKE (arXiv 2306.02090), data prior for images, in mean form.
     """
-    # Flattened images give long inner loops. Differences between a row's end and the next row's start are left out.
+    # Flattened images give long inner loops. Differences across the end of a row are left out.
     height, width, channels = x.shape[-3:]
     row = width * channels
     flat = x.astype(jnp.float32).reshape(-1, height * row)
@@ -112,8 +114,8 @@ def moment_distance(mean: Array, var: Array, known_mean: Array, known_var: Array
     Args:
       mean: Means of C channels, `[C]`.
       var: Variances of C channels, `[C]`.
-      known_mean: `[C]`.
-      known_var: `[C]`.
+      known_mean: Known means, `[C]`.
+      known_var: Known variances, `[C]`.
 
     Returns:
       Scalar float32. Its gradient is 0 if the moments are equal.
@@ -127,10 +129,10 @@ def negative_entropy(probabilities: Array) -> Array:
     """Mean over classes of `p log10 p`. It is low if the classes are evenly used.
 
     Args:
-      probabilities: `[..., K]`. For the mini-batch prior, the mean softmax of its N samples.
+      probabilities: p, `[..., K]`. The entropy term of a mini-batch passes the mean softmax of its N samples.
 
     Returns:
-      `[...]` float32.
+      One value for each distribution, `[...]` float32.
     """
     p = probabilities.astype(jnp.float32)
     return jnp.where(p > 0, p * jnp.log10(jnp.where(p > 0, p, 1.0)), 0.0).mean(axis=-1)
@@ -139,17 +141,17 @@ def negative_entropy(probabilities: Array) -> Array:
 def distillation(
     student_logits: Array, teacher_logits: Array, labels: Array, *, temperature: float = 1.0, hard_weight: float = 0.0
 ) -> Array:
-    """Hinton's loss: `w CE(student, label) + (1 - w) tau^2 CE(softmax(teacher / tau), softmax(student / tau))`.
+    """Hinton's loss: `w CE(label, softmax(s)) + (1 - w) tau^2 CE(softmax(t / tau), softmax(s / tau))`.
 
     Args:
-      student_logits: `[..., K]`.
-      teacher_logits: `[..., K]`.
+      student_logits: The student's logits s, `[..., K]`.
+      teacher_logits: The teacher's logits t, `[..., K]`.
       labels: Hard labels, `[...]` int: true classes, or the teacher's argmax.
       temperature: tau, above 0.
       hard_weight: w, from 0 to 1.
 
     Returns:
-      Nats for each example, `[...]` float32.
+      One value for each example in nats, `[...]` float32.
 
     Source: Hinton, Vinyals, Dean 2015 (arXiv 1503.02531), section 2.
     """
@@ -166,11 +168,11 @@ def kl_divergence(student_logits: Array, teacher_logits: Array) -> Array:
     """`KL(teacher || student)` at temperature 1.
 
     Args:
-      student_logits: `[..., K]`.
-      teacher_logits: `[..., K]`.
+      student_logits: The student's logits, `[..., K]`.
+      teacher_logits: The teacher's logits, `[..., K]`.
 
     Returns:
-      Nats, `[...]` float32.
+      One value for each example in nats, `[...]` float32.
     """
     log_student = jax.nn.log_softmax(student_logits.astype(jnp.float32))
     log_teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32))
@@ -181,24 +183,24 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
     """Cross entropy to hard labels.
 
     Args:
-      logits: `[..., K]`.
-      labels: `[...]` int.
+      logits: Logits, `[..., K]`.
+      labels: Hard labels, `[...]` int.
 
     Returns:
-      Nats for each example, `[...]` float32.
+      One value for each example in nats, `[...]` float32.
     """
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
 
 
 def multiclass_hinge(logits: Array, labels: Array) -> Array:
-    """Multi-class hinge loss: `(1 / K) sum_{k != y} max(0, 1 - z_y + z_k)`.
+    """Multi-class hinge loss: `(1 / K) sum_{k != y} max(0, 1 - f_y + f_k)`.
 
     Args:
-      logits: Scores z, `[..., K]`.
+      logits: Logits f, `[..., K]`.
       labels: Classes y, `[...]` int.
 
     Returns:
-      In units of the scores for each example, `[...]` float32.
+      One value for each example in logit units, `[...]` float32.
 
     Source: Weston, Watkins 1998, *Multi-class support vector machines*. The factor 1 / K is that of PyTorch's
     `multi_margin_loss`.

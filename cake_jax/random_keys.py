@@ -1,7 +1,7 @@
 """Random keys: how a run's key is split, and which numbers are folded into the key of the synthesis.
 
-Every draw comes from a key with a name. The name and a number (of an epoch, a round or a set) decide the draw, so that
-it depends neither on the number of devices nor on where a run was interrupted.
+Every draw has a named key and the number of an epoch, a round or a set. Only the name and the number decide the draw.
+So a draw depends neither on the number of devices nor on where a run was interrupted.
 """
 
 from typing import NamedTuple
@@ -29,9 +29,9 @@ class TrainingKeys(NamedTuple):
     """The keys of one training.
 
     Attributes:
-      split: Divides the examples into training and validation.
-      order: Orders the examples of an epoch.
-      batches: Draws what a batch needs, such as augmentation.
+      split: Key of the division into training and validation examples.
+      order: Key of the order of the examples in an epoch.
+      batches: Key of the draws for a batch, such as augmentations.
     """
 
     split: Array
@@ -45,17 +45,17 @@ def training_keys(key: Array) -> TrainingKeys:
     return TrainingKeys(split, order, batches=jax.random.fold_in(key, 2))
 
 
-# Set s of the synthesis folds in the number s, counted from 0. The other uses fold in the highest numbers.
+# The key of set s folds in the number s, counted from 0. The other keys fold in the highest numbers.
 _METHOD_STATE, _GUIDE_STUDENT, _PAIRS = (np.uint32(2**32 - n) for n in (1, 2, 3))
 
 
 def set_key(key: Array, number: Array | int) -> Array:
-    """The key of a set, given by its number in the whole synthesis."""
+    """The key of the set with this number in the whole synthesis."""
     return jax.random.fold_in(key, number)
 
 
 def method_state(key: Array) -> Array:
-    """The key of the state that a method starts with."""
+    """The key of a method's state before the first round."""
     return jax.random.fold_in(key, _METHOD_STATE)
 
 

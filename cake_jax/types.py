@@ -12,7 +12,7 @@ Examples = tuple[np.ndarray, np.ndarray]  # inputs [N, *shape] and labels [N]
 
 
 class CakeError(ValueError):
-    """An error that the user can mend. Its message is one line: the field or file at fault, and what to do."""
+    """An error that the user can mend. Its message is one line that names the field or file, and says what to do."""
 
 
 def first_line(error: BaseException) -> str:
@@ -29,7 +29,7 @@ class Queryable(Protocol):
 
     Attributes:
       spec: Specification of the inputs.
-      access: The most that it gives, one of `ACCESS`.
+      access: The highest access that the classifier gives, one of `ACCESS`.
       queries: Number of inputs charged so far. None if queries are free.
       num_params: Number of trainable parameters. None if it is unknown.
     """
@@ -41,7 +41,7 @@ class Queryable(Protocol):
 
     @property
     def access(self) -> str:
-        """The most that it gives, one of `ACCESS`."""
+        """The highest access that the classifier gives, one of `ACCESS`."""
         ...
 
     @property
@@ -55,24 +55,24 @@ class Queryable(Protocol):
         ...
 
     def predict(self, x: Array) -> np.ndarray:
-        """Logits `[N, K]` float32 on the host, of normalised inputs x `[N, *spec.shape]`."""
+        """Returns logits `[N, K]` float32 on the host for normalised inputs x `[N, *spec.shape]`."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSpec:
-    """What the user knows about the teacher's input domain.
+    """The specification of a teacher's inputs and classes.
 
-    Inside the library x is always in normalised units, `(pixel - mean) / std`.
+    Inside the library, inputs x are always in normalised units, `(pixel - mean) / std`.
 
     Attributes:
       shape: Shape of one input: `(H, W, C)` for images, `(D,)` for feature vectors.
-      num_classes: Number of classes K, the width of the logits.
-      mean: Mean in pixel units; one value a channel (the last axis), or a single value for all.
+      num_classes: K, the number of classes and of logits.
+      mean: Mean in pixel units: one value for each channel (the last axis), or one value for all.
       std: Standard deviation in pixel units, like `mean`.
       low: Lowest pixel value. None if the domain is unbounded.
       high: Highest pixel value. None if the domain is unbounded.
-      class_names: K names, or empty.
+      class_names: Names of the K classes, or empty.
 
     Raises:
       CakeError: A field is out of range, or its length does not fit `shape` or `num_classes`.
@@ -131,7 +131,7 @@ class DataSpec:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> "DataSpec":
-        """The specification with these fields. Lists, which JSON has in place of tuples, become tuples."""
+        """Makes the specification with these fields. Lists become tuples, because JSON has no tuples."""
         values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
         return cls(**values)
 
@@ -141,8 +141,8 @@ class SampleBatch(NamedTuple):
 
     Attributes:
       x: Inputs in normalised units, `[N, *shape]` float32.
-      logits: The teacher's logits at x, `[N, K]` float32. The student's loss chooses labels and temperature from them.
-      target: The intended class, `[N]` int32. -1 if the method has none.
+      logits: The teacher's logits of x, `[N, K]` float32. The student's loss computes its labels from them.
+      target: Target class, `[N]` int32. -1 if the method has none.
       step_size: Step size of the sample's mini-batch, `[N]` float32.
       set_index: Number of the sample's set in the whole synthesis, `[N]` int32.
     """

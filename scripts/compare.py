@@ -14,7 +14,7 @@ the decision regions of the first seed for 2-dimensional inputs, else the studen
 
 from pathlib import Path
 
-from cake_jax.cli import runner
+from cake_jax.cli import many_runs
 from cake_jax.report import comparison
 from cake_jax.stores.metrics import MetricsLog
 
@@ -22,7 +22,7 @@ from cake_jax.stores.metrics import MetricsLog
 def main() -> None:
     """Runs all pairs of a method and a seed, one after the other."""
     methods = ("cake,lake,noise", "methods in the order of the table, each name[:field=value...]")
-    flags, others = runner.parse(__doc__, {"methods": methods, "seeds": ("0,1,2", "seeds")})
+    flags, others = many_runs.parse(__doc__, {"methods": methods, "seeds": ("0,1,2", "seeds")})
     path, _, variant = flags.config.partition(":")
     workdir = flags.workdir or Path("runs", "-".join(filter(None, ("compare", Path(path).stem, variant))))
     folders = {(t, seed): workdir / f"{t.replace(':', '-')}-{seed}" for seed in flags.seeds for t in flags.methods}
@@ -33,14 +33,14 @@ def main() -> None:
         arguments += [f"--config.methods.{method}.{field}" for field in fields]
         if title != flags.methods[0]:
             arguments.append(f"--config.teacher.from_run={folders[flags.methods[0], seed]}")
-        results = runner.run(flags.config, folder, arguments)
+        results = many_runs.run(flags.config, folder, arguments)
         gaps = comparison.logit_gaps(MetricsLog(folder / "metrics.jsonl"))
         runs.append({"title": title, **results, "logit_gaps": gaps})
     print(comparison.table(runs))
     if flags.out:
-        runner.write(flags.out, runs)
+        many_runs.write(flags.out, runs)
     if flags.figure:
-        first = {title: runner.record(folders[title, flags.seeds[0]]) for title in flags.methods}
+        first = {title: many_runs.record(folders[title, flags.seeds[0]]) for title in flags.methods}
         comparison.figure(runs, first).savefig(flags.figure, dpi=110)
 
 

@@ -13,14 +13,14 @@ The script prints a table in Markdown after each run, writes all results to `--o
 
 from pathlib import Path
 
-from cake_jax.cli import runner
+from cake_jax.cli import many_runs
 from cake_jax.report import matrix
 
 
 def main() -> None:
     """Runs all cells, row by row."""
     models = ("cnn,mlp,resnet4,vit_small", "names in the config's variants")
-    flags, others = runner.parse(__doc__, {"models": models})
+    flags, others = many_runs.parse(__doc__, {"models": models})
     workdir, names = flags.workdir or Path("runs", Path(flags.config).stem), flags.models
     runs = []
     for teacher in names:
@@ -29,10 +29,10 @@ def main() -> None:
             cell = f"{teacher}-{student}"
             shared = [f"--config.teacher.from_run={own}", f"--config.synthesis.from_run={own}"]
             arguments = [*(shared if student != teacher else ()), *others]
-            runs.append(runner.run(f"{flags.config}:{cell}", workdir / cell, arguments))
+            runs.append(many_runs.run(f"{flags.config}:{cell}", workdir / cell, arguments))
             print(matrix.table(runs, names), flush=True)
     if flags.out:
-        runner.write(flags.out, runs)
+        many_runs.write(flags.out, runs)
     if flags.figure:
         matrix.heat_map(runs, names).savefig(flags.figure, dpi=150)
 

@@ -19,14 +19,14 @@ from cake_jax.types import CakeError, DataSpec, Examples, first_line
 class Tfds:
     """A `Source` of an image set that TFDS has prepared.
 
-    `Location.data_dir` is the folder of prepared sets. Empty takes TFDS's own default.
+    `Location.data_dir` is the folder of prepared sets. If it is empty, TFDS's default folder is used.
 
     Attributes:
       builder: Name of the TFDS data set.
       known_spec: The specification. Its mean and standard deviation are those of the training pixels.
       num_train: Number of training images, as published.
       padding: Number of black pixels that are added on each side.
-      first_classes: Number of classes to keep, the first ones. 0 keeps all.
+      first_classes: If above 0, only images of the first `first_classes` classes are kept.
     """
 
     builder: str
@@ -45,7 +45,7 @@ class Tfds:
         return self.num_train
 
     def check(self, location: Location) -> None:
-        """Refuses a set that is not prepared and cannot be. TFDS itself would retry the download for minutes."""
+        """Refuses a set that is not prepared and cannot be prepared. TFDS would retry the download for minutes."""
         folder = _folder(location)
         if not self._is_prepared(folder) and not self._can_prepare():
             raise CakeError(
@@ -56,7 +56,7 @@ class Tfds:
     def load(self, location: Location, train_rows: np.ndarray) -> tuple[Examples, Examples]:
         """Training and test images `[n, H, W, C]` in [0, 1] with labels; see `Source.load`.
 
-        TFDS prepares the set first if the folder lacks it. A split that is decoded as a whole is cached.
+        TFDS prepares the set first if the folder lacks it. A split is cached if all its rows are decoded.
         """
         self.check(location)
         import tensorflow_datasets as tfds
@@ -73,7 +73,7 @@ class Tfds:
             ) from error
 
     def _split(self, builder: Any, split: str, rows: np.ndarray | None) -> Examples:
-        """The given rows of a split. None takes all."""
+        """The given rows of a split, or all rows for None."""
         if self.first_classes:
             # The rows of these classes are unknown until all labels are read.
             images, labels = _read(builder, split, None)
@@ -90,7 +90,7 @@ class Tfds:
         return any((folder / self.builder).glob("*/dataset_info.json"))
 
     def _can_prepare(self) -> bool:
-        """Whether TensorFlow is installed, and the network knows the home of the data set."""
+        """Whether TensorFlow is installed, and the network finds the host of the data set's home page."""
         if importlib.util.find_spec("tensorflow") is None:
             return False
         import tensorflow_datasets as tfds
@@ -106,8 +106,8 @@ def _folder(location: Location) -> Path:
 
 
 def _read(builder: Any, split: str, rows: np.ndarray | None) -> Examples:
-    """uint8 images and labels of the given rows of a split. None takes all."""
-    # Two folders may hold different images under one name and version.
+    """uint8 images and labels of the given rows of a split, or of all rows for None."""
+    # Two folders may hold different images under the same name and version.
     info = Path(builder.data_dir, "dataset_info.json")
     state = f"{info.resolve()} {info.stat().st_mtime_ns}"
     count = builder.info.splits[split].num_examples
@@ -130,10 +130,10 @@ def _decode(builder: Any, split: str, rows: np.ndarray) -> Examples:
     return np.stack([example["image"] for example in examples]), np.array([example["label"] for example in examples])
 
 
-# Means and standard deviations are the figures in common use, which can be computed from the data. Those of MNIST32 are
-# computed. CIFAR2 has those of the whole of CIFAR-10.
+# Means and standard deviations are the values in common use, which can be computed from the data. Those of MNIST32 were
+# computed from padded images. CIFAR2 has the values of CIFAR-10.
 _DIGITS = tuple("0123456789")
-_CIFAR10_FIGURES = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+_CIFAR10_MOMENTS = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 MNIST = Tfds("mnist", DataSpec((28, 28, 1), 10, (0.1307,), (0.3081,), 0.0, 1.0, _DIGITS), 60_000)
 MNIST32 = Tfds("mnist", DataSpec((32, 32, 1), 10, (0.1000,), (0.2752,), 0.0, 1.0, _DIGITS), 60_000, padding=2)
 FASHION_MNIST = Tfds(
@@ -141,10 +141,10 @@ FASHION_MNIST = Tfds(
     DataSpec((28, 28, 1), 10, (0.2860,), (0.3530,), 0.0, 1.0, class_names.FASHION_MNIST),
     60_000,
 )
-CIFAR10 = Tfds("cifar10", DataSpec((32, 32, 3), 10, *_CIFAR10_FIGURES, 0.0, 1.0, class_names.CIFAR10), 50_000)
+CIFAR10 = Tfds("cifar10", DataSpec((32, 32, 3), 10, *_CIFAR10_MOMENTS, 0.0, 1.0, class_names.CIFAR10), 50_000)
 CIFAR2 = Tfds(
     "cifar10",
-    DataSpec((32, 32, 3), 2, *_CIFAR10_FIGURES, 0.0, 1.0, class_names.CIFAR10[:2]),
+    DataSpec((32, 32, 3), 2, *_CIFAR10_MOMENTS, 0.0, 1.0, class_names.CIFAR10[:2]),
     10_000,
     first_classes=2,
 )

@@ -1,4 +1,4 @@
-"""Figures of a student on real inputs. An evaluator is one file and one line of `EVALUATORS`."""
+"""Evaluation of a student on real inputs. A new evaluator is one file and one line of `EVALUATORS`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,13 +26,13 @@ def evaluate(
 
     Args:
       student: The model to evaluate.
-      teacher: The model that the student mimics: a `Teacher`, a `BlackBox`, whose queries count, or a differentiable
-        function. None if there is none.
+      teacher: The model that the student mimics: a `Teacher`, a differentiable function, or a `BlackBox`, whose queries
+        are charged. None if there is no teacher.
       x: Inputs, `[N, *shape]`, normalised.
       y: Classes, `[N]` int. None if unknown.
 
     Returns:
-      The figures of all evaluators by name. The built-in ones are those of `accuracy` and `fidelity`.
+      The values of all evaluators by name. The built-in evaluators are `accuracy` and `fidelity`.
     """
     teacher = None if teacher is None else as_queryable(teacher, student.spec)
     student_logits = student.predict(x)

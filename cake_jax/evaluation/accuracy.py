@@ -8,13 +8,13 @@ from cake_jax.evaluation.evaluator import Answers
 
 
 def accuracy(answers: Answers) -> dict[str, Any]:
-    """The shares of the inputs that are classified correctly.
+    """Measures the shares of the inputs that student and teacher classify correctly.
 
     Args:
       answers: The answers of student and teacher.
 
     Returns:
-      `accuracy`: the student's share, 0 to 1.
+      `accuracy`: the student's share, from 0 to 1.
       `per_class_accuracy`: the student's share for each of K classes. None for a class without inputs.
       `teacher_accuracy`: the teacher's share. None without a teacher.
       All three are None if the classes are unknown.

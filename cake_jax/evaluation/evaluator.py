@@ -9,7 +9,7 @@ from cake_jax.types import Array
 
 
 class Answers(NamedTuple):
-    """N inputs, and the answers of student and teacher to them.
+    """N inputs, and the answers of student and teacher.
 
     Attributes:
       x: Inputs, `[N, *shape]`, normalised.
@@ -26,5 +26,5 @@ class Answers(NamedTuple):
     teacher: np.ndarray | None
 
 
-# Returns figures by name. They are JSON-ready. A figure that cannot be computed is None.
+# It returns values by name, JSON-ready. A value that cannot be computed is None.
 Evaluator = Callable[[Answers], dict[str, Any]]

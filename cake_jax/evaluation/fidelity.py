@@ -10,13 +10,13 @@ from cake_jax.evaluation.evaluator import Answers
 
 
 def fidelity(answers: Answers) -> dict[str, Any]:
-    """Agreement and divergence of student and teacher.
+    """Measures agreement and divergence of student and teacher.
 
     Args:
       answers: The answers of student and teacher.
 
     Returns:
-      `agreement`: the share of the inputs for which both have the same argmax, 0 to 1.
+      `agreement`: the share of the inputs for which both have the same argmax, from 0 to 1.
       `kl`: mean KL(teacher || student) at temperature 1, in nats.
       Both are None without a teacher.
     """

@@ -1,4 +1,4 @@
-"""Agreement of models of 2-dimensional inputs on a grid, which needs no data."""
+"""Agreement of two models on a grid of 2-dimensional inputs. It needs no data."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def grid_agreement(student: Queryable | None, teacher: Queryable | None) -> floa
       teacher: The teacher, or None. Its queries must be free.
 
     Returns:
-      0 to 1. None if a model is missing or its inputs are not 2-dimensional.
+      The agreement, from 0 to 1. None if a model is missing or inputs are not 2-dimensional.
     """
     if student is None or teacher is None or student.spec.shape != (2,):
         return None

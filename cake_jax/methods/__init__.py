@@ -1,4 +1,4 @@
-"""Methods by name. A method is one file and one line of `METHODS`."""
+"""Methods by name. A new method is one file and one line of `METHODS`."""
 
 from cake_jax import checks
 from cake_jax.methods.adversarial import ADVERSARIAL
@@ -30,7 +30,7 @@ METHODS: dict[str, Method] = {
 
 
 def get(name: str) -> Method:
-    """The method with this name.
+    """Returns the method with this name.
 
     Raises:
       CakeError: The name is unknown.
@@ -47,7 +47,7 @@ def check_access(name: str, access: str) -> None:
       access: The teacher's access, one of `types.ACCESS`.
 
     Raises:
-      CakeError: The access does not suffice. The message lists the methods for which it does.
+      CakeError: The method needs more access. The message lists the methods that can run with this access.
     """
     needed = get(name).access
     if ACCESS.index(needed) > ACCESS.index(access):

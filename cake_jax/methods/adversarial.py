@@ -1,8 +1,8 @@
-"""A generator of inputs on which teacher and guide student disagree, trained with the gradients of both.
+"""A generator, trained with the gradients of teacher and guide student, makes inputs on which they disagree.
 
-Sources: Micaelli, Storkey, NeurIPS 2019 (ZSKT, arXiv 1905.09768), with KL(teacher || student) as the disagreement; Fang
-et al. 2019 (DFAD, arXiv 1912.11006), with the L1 distance of logits. There the student trains on the newest samples;
-here it trains on the samples of all rounds. ZSKT's attention maps are left out, because they lie inside the teacher.
+Sources: ZSKT (Micaelli, Storkey, NeurIPS 2019, arXiv 1905.09768), where the disagreement is KL(teacher || student), and
+DFAD (Fang et al. 2019, arXiv 1912.11006), where it is the L1 distance of logits. In both papers the student trains on
+the newest samples. Here it trains on the pool. ZSKT's attention maps are left out, because they lie inside the teacher.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from cake_jax.methods.shared.generator_training import GeneratorSettings, Genera
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, Examples
 
-# Functions of student and teacher logits [N, K] that return one value a sample, [N].
+# (student logits [N, K], teacher logits [N, K]) -> one value for each sample, [N]
 DISAGREEMENTS = {
     "kl": losses.kl_divergence,
     "l1": lambda student, teacher: jnp.abs(student - teacher).mean(axis=-1),
@@ -32,9 +32,9 @@ class AdversarialSettings(GuidedSettings):
     """Settings of `adversarial`.
 
     Attributes:
-      disagreement: `kl` or `l1`.
-      balance: Weight of `losses.negative_entropy` of the teacher's mean softmax. It keeps all classes among the
-        samples. It is the information entropy loss of DAFL (arXiv 1904.01186).
+      disagreement: A name in `DISAGREEMENTS`: `kl` or `l1`.
+      balance: Weight of the information entropy loss of DAFL (arXiv 1904.01186): `losses.negative_entropy` of the
+        teacher's mean softmax. This loss keeps all classes among the samples.
     """
 
     disagreement: str = "kl"
@@ -45,8 +45,8 @@ class AdversarialInfo(NamedTuple):
     """Diagnostics of a round.
 
     Attributes:
-      disagreement_start: Mean disagreement of student and teacher at the generator's first step.
-      disagreement: Mean disagreement at its last step.
+      disagreement_start: Mean disagreement of student and teacher before the generator's first step.
+      disagreement: Mean disagreement of student and teacher before the generator's last step.
     """
 
     disagreement_start: float
@@ -54,10 +54,10 @@ class AdversarialInfo(NamedTuple):
 
 
 def prepare(settings: AdversarialSettings, spec: DataSpec) -> AdversarialSettings:
-    """Returns the settings if they suit the specification.
+    """Returns the checked settings with a constant step size.
 
     Raises:
-      CakeError: A setting does not.
+      CakeError: A value does not fit. The message names its field.
     """
     checks.one_of("methods.adversarial.disagreement", settings.disagreement, DISAGREEMENTS)
     checks.not_negative("methods.adversarial.balance", settings.balance)
@@ -65,7 +65,7 @@ def prepare(settings: AdversarialSettings, spec: DataSpec) -> AdversarialSetting
 
 
 def init(key: Array, spec: DataSpec, settings: GeneratorSettings, data: Examples | None) -> GeneratorState:
-    """The untrained generator. All rounds train it."""
+    """Returns an untrained generator. All rounds train it."""
     return generator_training.start(key, settings, spec)
 
 
@@ -77,7 +77,7 @@ def make_round(
     settings: AdversarialSettings,
     batch: int,
 ) -> Round:
-    """Trains the generator, each step on new latents, then draws samples from it."""
+    """Trains the generator with new latents in each step, then draws the samples."""
     train_key, sample_key = jax.random.split(jax.random.fold_in(key, batch))
     assert student is not None
     state, disagreement = train_generator(train_key, state, teacher, jax.device_get(student), settings)
@@ -99,7 +99,7 @@ def train_generator(
       state: The generator.
       teacher: The teacher.
       student: The guide student.
-      settings: The settings.
+      settings: Settings that `prepare` returns.
 
     Returns:
       The generator after `num_steps` steps, and the mean disagreement before each step, `[num_steps]`.

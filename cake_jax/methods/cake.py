@@ -17,7 +17,7 @@ class CakeSettings(SynthesisSettings):
     """Settings of CAKE.
 
     Attributes:
-      langevin_temperature: Temperature of the Langevin noise.
+      langevin_temperature: Langevin temperature T_L.
     """
 
     langevin_temperature: float = 0.0
@@ -28,7 +28,7 @@ class LakeSettings(SynthesisSettings):
     """Settings of LAKE.
 
     Attributes:
-      langevin_temperature: Temperature of the Langevin noise.
+      langevin_temperature: Langevin temperature T_L.
     """
 
     langevin_temperature: float = 1.0
@@ -37,13 +37,13 @@ class LakeSettings(SynthesisSettings):
 def make_round(
     key: Array, state: tuple, teacher: Teacher, student: Teacher | None, settings: SynthesisSettings, batch: int
 ) -> Round:
-    """Makes mini-batch number `batch`. It depends on no other mini-batch."""
+    """Makes mini-batch number `batch`, independently of all others."""
     samples, info = minibatch(key, teacher, settings, batch)
     return Round(state, samples, info, gradient_queries(settings))
 
 
 def gradient_queries(settings: SynthesisSettings) -> Queries:
-    """The queries of a mini-batch: a gradient for each sample and step, and a label for each sample."""
+    """The queries of a mini-batch: a gradient query for each step of a sample, and a forward query for each sample."""
     return Queries(forward=settings.batch_size, gradient=settings.batch_size * settings.num_steps)
 
 

@@ -1,8 +1,8 @@
-"""Data-free model extraction: a generator of inputs on which guide student and teacher disagree, without gradients.
+"""Data-free model extraction: a generator makes inputs on which guide student and teacher disagree.
 
 The teacher gives scores. The gradient of the disagreement with respect to the generated inputs is estimated by forward
-differences. Source: Truong, Maini, Walls, Papernot, CVPR 2021 (arXiv 2011.14779). The paper asks for new labels in
-every step of the student. Here each sample is labelled once, and the student trains on the samples of all rounds.
+differences. Source: Truong, Maini, Walls, Papernot, CVPR 2021 (arXiv 2011.14779). In the paper, the teacher labels new
+inputs for every step of the student. Here the teacher labels each sample once, and the student trains on the pool.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ class DFMESettings(GuidedSettings):
     """Settings of `dfme`.
 
     Attributes:
-      num_directions: Number m of random directions in which an input is moved to estimate its gradient.
-      epsilon: L2 length of the move, in normalised units.
-      balance: Weight of the balance of the classes, as in `adversarial`.
+      num_directions: q, the number of random directions from which the gradient of an input is estimated.
+      epsilon: L2 length of a finite difference, in normalised units.
+      balance: Weight of the information entropy loss, as in `adversarial`.
     """
 
     num_directions: int = 1
@@ -42,8 +42,8 @@ class DFMEInfo(NamedTuple):
     """Diagnostics of a round.
 
     Attributes:
-      disagreement_start: Mean L1 distance of the centred logits of student and teacher at the generator's first step.
-      disagreement: The same at its last step.
+      disagreement_start: Mean `difference` of student and teacher before the generator's first step.
+      disagreement: Mean `difference` of student and teacher before the generator's last step.
     """
 
     disagreement_start: float
@@ -51,10 +51,10 @@ class DFMEInfo(NamedTuple):
 
 
 def prepare(settings: DFMESettings, spec: DataSpec) -> DFMESettings:
-    """Returns the settings if they suit the specification.
+    """Returns the checked settings with a constant step size.
 
     Raises:
-      CakeError: A setting does not.
+      CakeError: A value does not fit. The message names its field.
     """
     for name in ("num_directions", "epsilon"):
         checks.above_zero(f"methods.dfme.{name}", getattr(settings, name))
@@ -65,7 +65,7 @@ def prepare(settings: DFMESettings, spec: DataSpec) -> DFMESettings:
 def make_round(
     key: Array, state: GeneratorState, teacher: Queryable, student: Teacher | None, settings: DFMESettings, batch: int
 ) -> Round:
-    """Trains the generator, each step on new latents, then draws samples from it."""
+    """Trains the generator with new latents in each step, then draws the samples."""
     train_key, sample_key = jax.random.split(jax.random.fold_in(key, batch))
     assert student is not None
     student, disagreement = jax.device_get(student), []
@@ -84,22 +84,22 @@ def make_round(
 def difference(student_logits: Array, teacher_logits: Array) -> Array:
     """The L1 distance of centred logits: `[..., K]` to `[...]`.
 
-    Log-probabilities are logits up to a constant. So the teacher may give either (arXiv 2011.14779).
+    Log-probabilities equal logits up to a constant. So the teacher may give scores or logits (arXiv 2011.14779).
     """
     student, teacher = (logits - logits.mean(-1, keepdims=True) for logits in (student_logits, teacher_logits))
     return jnp.abs(student - teacher).sum(axis=-1)
 
 
 def forward_differences(values: Array, directions: Array, epsilon: float) -> Array:
-    """Estimates the gradient of a function f of x.
+    """Estimates the gradient of a scalar function h of x.
 
     Args:
-      values: Values of f at x and at `x + epsilon u_i`, `[1 + m, N]`.
-      directions: Directions u_i of unit length, `[m, N, *shape]`.
-      epsilon: Length of the move.
+      values: Values of h at x and at `x + epsilon u_i`, `[1 + q, N]`.
+      directions: Directions u_i, `[q, N, *shape]`.
+      epsilon: L2 length of a finite difference.
 
     Returns:
-      `d / m sum_i (f(x + epsilon u_i) - f(x)) / epsilon u_i`, with d the number of values in one x: `[N, *shape]`.
+      `(d / q) sum_i u_i (h(x + epsilon u_i) - h(x)) / epsilon`, `[N, *shape]`. d is the number of values in one input.
 
     Source: arXiv 2011.14779, the forward differences method.
     """
@@ -110,7 +110,7 @@ def forward_differences(values: Array, directions: Array, epsilon: float) -> Arr
 
 @functools.partial(jax.jit, static_argnames=("settings", "spec"))
 def _probes(key: Array, state: GeneratorState, settings: DFMESettings, spec: DataSpec) -> tuple[Array, Array]:
-    """The queries of a step, x and x moved in m directions, `[1 + m, N, *shape]`, and the directions."""
+    """Returns the queries x and `x + epsilon u_i` of a step, `[1 + q, N, *shape]`, and the directions u_i."""
     latent_key, direction_key = jax.random.split(key)
     x = generator_training.draw(latent_key, settings, spec, state.params)
     directions = jax.random.normal(direction_key, (settings.num_directions, *x.shape))
@@ -129,10 +129,10 @@ def _step(
     answers: Array,
     settings: DFMESettings,
 ) -> tuple[GeneratorState, Array]:
-    """The generator after a step up the estimated gradient, and the mean disagreement before the step."""
+    """Returns the generator after a step up the estimated gradient, and the mean disagreement before the step."""
     latent_key, _ = jax.random.split(key)
     disagreement = difference(jax.vmap(student)(probes), answers)
-    # The balance depends on all samples. To first order it is a sum over them.
+    # The entropy depends on all samples at once. To first order it is a sum over the samples.
     shares = jax.nn.softmax(answers)
     slope = jax.grad(losses.negative_entropy)(shares[0].mean(axis=0))
     values = disagreement - settings.balance * shares @ slope

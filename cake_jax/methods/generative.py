@@ -1,7 +1,7 @@
 """A class-conditional generator trained with CAKE's loss.
 
-One latent with G different labels makes a set of G samples. It is the generative method of CAKE's Fig. 1
-(arXiv 2306.02090), with and without the contrastive term and the repulsion of sets.
+One latent and G different target classes make a set of G samples. This is the generative method of CAKE's Fig. 1
+(arXiv 2306.02090). The contrastive term and the repulsion of sets can be switched off.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from cake_jax.synthesis.objective import objective as cake_objective
 from cake_jax.teachers import Teacher
 from cake_jax.types import CakeError, DataSpec, Examples
 
-# Steps of a generator of vectors, as in the reference's toy experiment, and of a generator of images.
+# Numbers of steps for vectors, as in the CAKE reference's toy experiment, and for images.
 _STEPS_OF_VECTORS, _STEPS_OF_IMAGES = 15_000, 500
 
 
@@ -31,11 +31,11 @@ class GenerativeSettings(GeneratorSettings):
     """Settings of `generative`.
 
     Attributes:
-      num_steps: Steps of the generator in the whole synthesis. 0 chooses by the kind of input.
+      num_steps: Number of the generator's steps in the whole synthesis. 0 takes 15,000 for vectors, 500 for images.
       latent_size: Width of the latents.
       beta1: Decay of Adam's first moment.
-      contrast: Whether the loss has CAKE's contrastive term, with the weight `weights.contr`.
-      repel: Weight of `repulsion`.
+      contrast: Whether the loss has CAKE's contrastive term. Its weight is `weights.contr`.
+      repel: Weight of the loss term `repulsion`.
     """
 
     num_steps: int = 0
@@ -52,10 +52,10 @@ class GenerativeState(NamedTuple):
 
 
 def prepare(settings: GenerativeSettings, spec: DataSpec) -> GenerativeSettings:
-    """The settings with the number of steps filled in.
+    """Returns the checked settings with the number of steps filled in.
 
     Raises:
-      CakeError: A setting does not suit the specification.
+      CakeError: A value does not fit. The message names its field.
     """
     checks.not_negative("methods.generative.repel", settings.repel)
     num_steps = settings.num_steps or (_STEPS_OF_IMAGES if spec.is_image else _STEPS_OF_VECTORS)
@@ -64,12 +64,14 @@ def prepare(settings: GenerativeSettings, spec: DataSpec) -> GenerativeSettings:
         settings = dataclasses.replace(settings, weights=dataclasses.replace(settings.weights, contr=0.0))
     settings = generator_training.checked(settings, "generative", spec)
     if settings.couples_sets:
-        raise CakeError("synthesis.weights.entropy: generative takes neither it nor contrastive = 'snn'; set it to 0")
+        raise CakeError(
+            "synthesis.weights.entropy: generative takes neither this term nor contrastive = 'snn'; set 0 and 'mse'"
+        )
     return settings
 
 
 def init(key: Array, spec: DataSpec, settings: GenerativeSettings, data: Examples | None) -> GenerativeState:
-    """The untrained generator."""
+    """Returns an untrained generator."""
     return GenerativeState(generator_training.start(key, settings, spec, extra=spec.num_classes).params)
 
 
@@ -81,7 +83,7 @@ def make_round(
     settings: GenerativeSettings,
     batch: int,
 ) -> Round:
-    """Draws samples from the generator. Round 0 trains it first."""
+    """Draws samples from the generator. Round 0 first trains the generator."""
     train_key, sample_key = jax.random.split(jax.random.fold_in(key, batch))
     asked = 0
     if batch == 0:
@@ -94,7 +96,7 @@ def make_round(
 
 @functools.partial(jax.jit, static_argnames=("settings", "spec"))
 def make_sets(key: Array, params: Any, settings: GenerativeSettings, spec: DataSpec) -> tuple[Array, Array]:
-    """Generated sets `[S, G, *shape]`, each of one new latent z ~ U(-1, 1), and their target classes `[S, G]`."""
+    """Generates sets `[S, G, *shape]` and their target classes `[S, G]`. Each set has one new latent z ~ U(-1, 1)."""
     latent_key, target_key = jax.random.split(key)
     z = jax.random.uniform(latent_key, (settings.num_sets, settings.latent_size), minval=-1.0)
     target_keys = jax.random.split(target_key, settings.num_sets)
@@ -106,14 +108,14 @@ def make_sets(key: Array, params: Any, settings: GenerativeSettings, spec: DataS
 
 
 def repulsion(x: Array) -> Array:
-    """The closeness of samples of different sets.
+    """Measures how close samples of different sets are.
 
     Args:
-      x: Sets, `[S, G, *shape]`, S at least 2.
+      x: At least two sets, `[S, G, *shape]`.
 
     Returns:
-      The mean of `exp(-|x_i - x_j|^2 / 2 d)` over all pairs of samples of different sets, with d the number of values
-      in one sample: a scalar from 0 to 1.
+      The mean of `exp(-|x_i - x_j|^2 / (2 d))` over all pairs of samples of different sets. It is a scalar from 0 to 1.
+      d is the number of values in one sample.
     """
     sets, groups = x.shape[:2]
     flat = x.reshape(sets * groups, -1)
@@ -125,7 +127,7 @@ def repulsion(x: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnames="settings")
 def fit(key: Array, state: GenerativeState, teacher: Teacher, settings: GenerativeSettings) -> GenerativeState:
-    """The trained generator. Each step is taken on new sets."""
+    """Trains the generator with new sets in each step."""
     everything = jnp.ones(settings.num_sets, bool)
 
     def objective(params: Any, key: Array) -> Array:

@@ -1,7 +1,7 @@
-"""IDEAL: each round a new generator makes images for the guide student, and the teacher labels each image once.
+"""IDEAL: in each round, a new generator makes images for the guide student, and the teacher labels the images.
 
-Source: Zhang, Chen, Lyu, ICLR 2023 (arXiv 2205.11158), its Algorithm 1 and released code. That code asks the teacher
-again for the whole augmented pool in every epoch. Here each label is asked for once and kept.
+Source: Zhang, Chen, Lyu, ICLR 2023 (arXiv 2205.11158), Algorithm 1 and the released code. In every epoch, that code
+queries the teacher for the whole augmented pool. Here the teacher labels each image once.
 """
 
 import dataclasses
@@ -28,8 +28,8 @@ class IdealSettings(GuidedSettings):
     """Settings of `ideal`.
 
     Attributes:
-      evenness: Weight of the mean of p ln p over samples and classes, with p the guide student's softmax.
-      smoothness: Weight of the images' `losses.total_variation`. The paper has no such term.
+      evenness: Weight of the mean of p ln p over samples and classes. p is the guide student's softmax.
+      smoothness: Weight of `losses.total_variation` of the images. The paper has no such term.
       hard_labels: Whether only the argmax of the teacher's answer is kept.
     """
 
@@ -42,8 +42,8 @@ class IdealInfo(NamedTuple):
     """Diagnostics of a round.
 
     Attributes:
-      generator_loss: The lowest loss among the generator's steps, which is the loss of the samples.
-      intended: Share of the samples that the guide student assigns to their target class before it trains on them.
+      generator_loss: Lowest loss of the generator's steps. The samples come from this step.
+      intended: Share of the samples that the guide student assigns to their target class before training on them.
       target_accuracy: Share of the samples that the teacher assigns to their target class.
     """
 
@@ -53,10 +53,10 @@ class IdealInfo(NamedTuple):
 
 
 def prepare(settings: IdealSettings, spec: DataSpec) -> IdealSettings:
-    """Returns the settings if they suit the specification.
+    """Returns the checked settings with a constant step size.
 
     Raises:
-      CakeError: A setting does not.
+      CakeError: A value does not fit. The message names its field.
     """
     for name in ("evenness", "smoothness"):
         checks.not_negative(f"methods.ideal.{name}", getattr(settings, name))
@@ -68,7 +68,7 @@ def prepare(settings: IdealSettings, spec: DataSpec) -> IdealSettings:
 def make_round(
     key: Array, state: tuple, teacher: Queryable, student: Teacher | None, settings: IdealSettings, batch: int
 ) -> Round:
-    """Makes images with a new generator. The teacher only labels them."""
+    """Makes images with a new generator, and lets the teacher label them."""
     assert student is not None
     x, target, loss, intended = make_images(jax.random.fold_in(key, batch), jax.device_get(student), settings)
     samples = generator_training.answered(teacher, x, settings, batch, target)
@@ -86,12 +86,12 @@ def make_images(key: Array, student: Teacher, settings: IdealSettings) -> tuple[
     Args:
       key: The round's key.
       student: The guide student, in evaluation mode.
-      settings: The settings.
+      settings: Settings that `prepare` returns.
 
     Returns:
-      The result of the step with the lowest loss (arXiv 2205.11158, Algorithm 1): images `[N, *shape]`; their target
-      classes `[N]`, all classes in turn; the loss; and the share of the images that the student assigns to their
-      target.
+      Four results of the step with the lowest loss (arXiv 2205.11158, Algorithm 1): the images, `[N, *shape]`; their
+      target classes, `[N]`, which are 0 to K - 1 in turn; the loss; and the share of the images that the student
+      assigns to their target class.
     """
     spec = student.spec
     start_key, latent_key, augment_key = jax.random.split(key, 3)

@@ -1,8 +1,8 @@
-"""Samples whose activations have the statistics that the teacher's batch norm has kept of its training data.
+"""Samples whose activations have the statistics that the teacher's batch norm has kept.
 
-The only method that looks inside the teacher, which must be a Flax Linen network with batch norm. All networks of
-`cake_jax.models` with batch norm qualify, with PyTorch's weights too. Source: DeepInversion, Yin et al. 2020
-(arXiv 1912.08795), equation 4.
+This is the only method that reads activations inside the teacher. The teacher must be a Flax Linen network with batch
+norm. So all networks of `cake_jax.models` with batch norm work, with weights from PyTorch too. Source: DeepInversion,
+Yin et al. 2020 (arXiv 1912.08795), equation 4.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ class InversionSettings(SynthesisSettings):
     """Settings of `inversion`.
 
     Attributes:
-      weight: Weight of the statistics beside a cross entropy of weight 1: alpha_f in the paper.
+      weight: Weight of the statistics relative to the mean cross entropy: alpha_f in the paper.
       step_size: Step size of Adam.
-      contrast: Whether CAKE's contrastive term is kept. Otherwise each sample goes to its class for itself.
+      contrast: Whether the objective has CAKE's contrastive term.
     """
 
     weight: float = 10.0
@@ -41,15 +41,15 @@ class InversionSettings(SynthesisSettings):
 
     @property
     def statistics_weight(self) -> float:
-        """The weight of the statistics in L. L_cls is G times the mean that the paper weighs the statistics against."""
+        """The weight of the statistics in L. The factor G is here because L_cls sums the cross entropy over a set."""
         return self.weight * self.weights.cls * self.num_groups
 
 
 def prepare(settings: InversionSettings, spec: DataSpec) -> InversionSettings:
-    """The settings with Adam and a constant step size.
+    """Returns the checked settings with Adam and a constant step size.
 
     Raises:
-      CakeError: A setting does not suit the specification.
+      CakeError: A value does not fit. The message names its field.
     """
     if settings.weight <= 0:
         raise CakeError(f"methods.inversion.weight: {settings.weight} must be above 0; without statistics use 'naive'")
@@ -73,13 +73,13 @@ def make_round(
 def objective(
     x: Array, teacher: Teacher, target: Array, mask: Array, settings: InversionSettings
 ) -> tuple[Array, Array]:
-    """CAKE's objective and the distance of the statistics; see `synthesis.objective.objective`."""
+    """CAKE's objective plus the distance of the statistics. For the arguments, see `synthesis.objective.objective`."""
     logits, norm_inputs = answer_with_norm_inputs(teacher, flat_samples(teacher, x))
     logits = logits.astype(jnp.float32).reshape(*target.shape, -1)
     total = loss(logits, x, target, mask, settings)
     for layer in norm_inputs:
         inputs = layer.x.astype(jnp.float32).reshape(*target.shape, -1, layer.x.shape[-1])
-        # The moments are taken about the known mean, so that its square does not cancel.
+        # The moments are computed around the known mean. Subtracting a large square would lose precision.
         shift = batch_mean((inputs - layer.mean).mean(axis=2), mask, settings)
         square = batch_mean(jnp.square(inputs - layer.mean).mean(axis=2), mask, settings)
         moments = layer.mean + shift, square - jnp.square(shift)

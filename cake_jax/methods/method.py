@@ -1,4 +1,4 @@
-"""The signature of a method: it makes rounds, and each round makes one mini-batch of samples."""
+"""The signature of a method. A method makes rounds, and each round makes one mini-batch of samples."""
 
 import dataclasses
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from cake_jax.types import CakeError, DataSpec, Examples, SampleBatch
 
 
 class Queries(NamedTuple):
-    """The queries of a round.
+    """Numbers of queries.
 
     Attributes:
       forward: Number of forward queries.
@@ -31,7 +31,7 @@ class Round(NamedTuple):
       state: The state for the next round.
       samples: `batch_size` samples with the teacher's logits.
       info: A NamedTuple of floats for the log.
-      queries: The queries that the round cost.
+      queries: The numbers of queries in the round.
     """
 
     state: Any
@@ -42,13 +42,13 @@ class Round(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class GuideSettings:
-    """How a guide student is trained after each round. Its learning rate is constant and no sample is held out.
+    """How a guide student is trained after each round. The learning rate is constant, and no sample is held out.
 
     Attributes:
-      epochs: Passes over all samples so far, in each round.
-      batch_size: Samples in a step.
-      learning_rate: Learning rate.
-      optimizer: `sgd`, `adam` or `adamw`.
+      epochs: Number of passes over the pool after each round.
+      batch_size: Number of samples in a training step.
+      learning_rate: Learning rate of all steps.
+      optimizer: Name of the optimizer: `sgd`, `adam` or `adamw`.
       momentum: Momentum of SGD.
       weight_decay: Weight decay, as in `TrainSettings`.
       augment: Augmentations, as in `TrainSettings`.
@@ -71,22 +71,22 @@ class Method(NamedTuple):
     """A way to make samples.
 
     Attributes:
-      settings: A frozen dataclass that is `SynthesisSettings` or inherits from it. The fields that it declares are
-        `config.methods.<name>`, with their defaults.
+      settings: Class of the settings: `SynthesisSettings`, or a frozen dataclass that inherits from it. The fields that
+        the class itself declares become `config.methods.<name>`, with their defaults.
       make_round: `(key, state, teacher, student, settings, batch) -> Round` makes round number `batch`. The key is the
         key of the whole synthesis. The teacher gives at least the method's `access`. `student` is the guide student, or
-        None for methods without one. `settings` are those that `prepare` returns.
-      prepare: `(settings, spec) -> settings` checks the settings and fills in those that depend on `spec` or on each
-        other. Raises a `CakeError` that names the field at fault.
+        None if the method has no guide student. `settings` come from `prepare`.
+      prepare: `(settings, spec) -> settings` checks the settings, and fills in values that depend on `spec` or on other
+        settings. If a value does not fit, it raises a `CakeError` that names the field.
       init: `(key, spec, settings, data) -> state` makes the state before the first round, a pytree of arrays. `data` is
         None unless the method reads real data.
       access: The least access that the teacher must give, one of `types.ACCESS`.
-      sequential: Whether a round needs the state of the round before. Other rounds may be made in any order, and by
-        several processes.
-      guide: `settings -> GuideSettings`: how the guide student is trained after each round. None for methods without a
-        guide student.
-      reads_data: Whether the method receives the real training data, `(x, classes)`. Then `target` of its samples is
-        the student's hard label.
+      sequential: Whether a round needs the state of the round before it. If not, rounds may be made in any order, and
+        by several processes.
+      guide: `settings -> GuideSettings` says how the guide student is trained after each round. None if the method has
+        no guide student.
+      reads_data: Whether the method receives the real training data, `(x, classes)`. If so, the hard label in the
+        student's loss is the sample's `target`.
     """
 
     settings: type[SynthesisSettings]
@@ -100,7 +100,7 @@ class Method(NamedTuple):
 
 
 def own_fields(kind: type[SynthesisSettings]) -> dict[str, dataclasses.Field]:
-    """The fields that a method's settings declare themselves, beside or in place of those of `SynthesisSettings`."""
+    """The fields that the class `kind` adds to `SynthesisSettings`, or declares again with another default."""
     declared = {
         name
         for base in kind.__mro__[: kind.__mro__.index(SynthesisSettings)]
@@ -110,20 +110,23 @@ def own_fields(kind: type[SynthesisSettings]) -> dict[str, dataclasses.Field]:
 
 
 def with_method_defaults(kind: type[SynthesisSettings], settings: SynthesisSettings) -> SynthesisSettings:
-    """Settings of a method's own kind.
+    """Converts settings to a method's own class.
 
     Args:
-      kind: The method's `settings`.
-      settings: Settings of this kind, which are returned as they are; or plain `SynthesisSettings`. Of the latter,
-        fields that differ from their default are kept, and all others get the method's default.
+      kind: The class, `Method.settings`.
+      settings: Settings of the class `kind`, or plain `SynthesisSettings`.
+
+    Returns:
+      Settings of the class `kind`. Plain settings are converted, and fields left at their default get the method's
+      default. Other settings are returned unchanged.
 
     Raises:
-      CakeError: The settings are those of another method.
+      CakeError: The settings belong to another method.
     """
     if isinstance(settings, kind):
         return settings
     if type(settings) is not SynthesisSettings:
-        raise CakeError(f"settings: {type(settings).__name__} belong to another method; pass {kind.__name__}")
+        raise CakeError(f"settings: {type(settings).__name__} is for another method; pass {kind.__name__}")
     given = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(SynthesisSettings)

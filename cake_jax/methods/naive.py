@@ -1,7 +1,7 @@
-"""Samples that descend the cross entropy to their target class alone, each for itself: DeepDream, gradient inversion.
+"""DeepDream or gradient inversion: each sample descends its cross entropy, independently of the others.
 
-The baseline of CAKE's Fig. 1 (arXiv 2306.02090): the same steps without the contrastive term and with a constant step
-size. Source: Mordvintsev, Olah, Tyka 2015, *Inceptionism*; as a baseline in Yin et al. 2020 (arXiv 1912.08795).
+This baseline of CAKE's Fig. 1 (arXiv 2306.02090) is CAKE without the contrastive term and with a constant step size.
+Source: Mordvintsev, Olah, Tyka 2015, *Inceptionism*. It is also a baseline in Yin et al. 2020 (arXiv 1912.08795).
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ class NaiveSettings(SynthesisSettings):
     """Settings of `naive`.
 
     Attributes:
-      image_priors: Whether the data priors and the start stay as `config.synthesis` has them. Otherwise there is no
-        data prior, and the start is normal.
+      image_priors: Whether data priors and start are those of `config.synthesis`. If not, there is no data prior and
+        the start is normal.
     """
 
     image_priors: bool = False
 
 
 def prepare(settings: NaiveSettings, spec: DataSpec) -> NaiveSettings:
-    """The settings with the cross entropy alone and a constant step size.
+    """Returns the checked settings with no contrastive or entropy term and a constant step size.
 
     Raises:
-      CakeError: A setting does not suit the specification.
+      CakeError: A value does not fit. The message names its field.
     """
     if settings.image_priors:
         weights, start = dataclasses.replace(settings.weights, contr=0.0, entropy=0.0), settings.start

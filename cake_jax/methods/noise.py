@@ -11,10 +11,10 @@ from cake_jax.types import DataSpec, Queryable
 
 
 def prepare(settings: SynthesisSettings, spec: DataSpec) -> SynthesisSettings:
-    """The settings without steps and with a normal start.
+    """Returns the checked settings with 0 steps and a normal start.
 
     Raises:
-      CakeError: A setting does not suit the specification.
+      CakeError: A value does not fit. The message names its field.
     """
     return checked(dataclasses.replace(settings, num_steps=0, start="normal"), spec)
 
@@ -22,7 +22,7 @@ def prepare(settings: SynthesisSettings, spec: DataSpec) -> SynthesisSettings:
 def make_round(
     key: Array, state: tuple, teacher: Queryable, student: Teacher | None, settings: SynthesisSettings, batch: int
 ) -> Round:
-    """The samples that CAKE would start from, with the teacher's answers."""
+    """Draws the same start samples as CAKE, and lets the teacher label them."""
     x, target = draw_batch(key, settings, teacher.spec, batch)
     samples = labelled(x, teacher.predict(x), target, settings, batch)
     return Round(state, samples, diagnose(samples, settings), Queries(forward=len(x)))

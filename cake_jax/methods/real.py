@@ -1,7 +1,7 @@
 """The upper bound: the teacher labels its real training data (Hinton, Vinyals, Dean 2015, arXiv 1503.02531).
 
-No other method reads real data. If more samples are asked for than there are images, each image comes several times. So
-the student takes as many steps as with the other methods.
+No other method reads real data. If `num_samples` is above the number of images, the images repeat. So the student takes
+as many steps as with the other methods.
 """
 
 import dataclasses
@@ -22,8 +22,8 @@ class RealSettings(SynthesisSettings):
     """Settings of `real`.
 
     Attributes:
-      hard_label: The hard label of the student's loss. `data`: the class of the image, as in Hinton's formula.
-        `teacher`: the teacher's argmax, as with every other method.
+      hard_label: The hard label in the student's loss. `data` takes the image's class, as in Hinton's formula.
+        `teacher` takes the teacher's argmax, as with every other method.
     """
 
     hard_label: str = "data"
@@ -40,7 +40,7 @@ class RealInfo(NamedTuple):
 
 
 def prepare(settings: RealSettings, spec: DataSpec) -> RealSettings:
-    """The settings without steps. Only the number of samples matters.
+    """Returns the settings with 0 steps. Only the number of samples matters.
 
     Raises:
       CakeError: `hard_label` is unknown.
@@ -50,7 +50,7 @@ def prepare(settings: RealSettings, spec: DataSpec) -> RealSettings:
 
 
 def init(key: Array, spec: DataSpec, settings: RealSettings, data: Examples | None) -> Examples:
-    """The training data: x `[N, *shape]` and classes `[N]`."""
+    """Returns the training data: x `[N, *shape]` and classes `[N]`."""
     assert data is not None
     return data
 
@@ -58,7 +58,7 @@ def init(key: Array, spec: DataSpec, settings: RealSettings, data: Examples | No
 def make_round(
     key: Array, state: Examples, teacher: Queryable, student: Teacher | None, settings: RealSettings, batch: int
 ) -> Round:
-    """The next images in their order. After the last image comes the first."""
+    """Labels the next images in their order. The first image follows the last."""
     x, classes = state
     rows = (batch * settings.batch_size + np.arange(settings.batch_size)) % len(x)
     logits = teacher.predict(x[rows])

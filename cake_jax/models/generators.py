@@ -1,4 +1,4 @@
-"""Generators: networks that map latent vectors to inputs of a domain."""
+"""Generators: networks that map latents to inputs of a classifier."""
 
 import functools
 import math
@@ -16,9 +16,9 @@ from cake_jax.models.operations import upsampled_convolution
 from cake_jax.types import DataSpec
 
 _normal = nn.initializers.normal(0.02)
-# Without a bound in the specification, outputs stay within this many standard deviations of the mean.
+# If the specification has no bounds, outputs stay within this many standard deviations of the mean.
 _REACH = 3.0
-# Largest standard deviation of pixels, as a share of that of pure black and white. At 1 the gradient would vanish.
+# Largest standard deviation of pixels, as a share of that of only black and white pixels. At 1, gradients would vanish.
 _MOST_CONTRAST = 0.95
 
 
@@ -27,11 +27,11 @@ class ImageGenerator(nn.Module):
 
     The layers in order:
     1. A dense layer to `[H / 4, W / 4]` pixels, and batch norm.
-    2. Twice: pixels doubled in both directions, a convolution, batch norm, and a leaky ReLU of slope 0.2.
+    2. Twice: doubled height and width, a convolution, batch norm, and a leaky ReLU of slope 0.2.
     3. A convolution to C channels, then `blur`, then `spread` or `moments`, then the sigmoid.
 
-    Batch norm always uses the current batch. Weights start around 0 and the scales of batch norm around 1, both with a
-    standard deviation of 0.02. Biases start at 0.
+    Batch norm always uses the current batch. Initial weights have mean 0, and initial scales of batch norm have mean 1.
+    Both have standard deviation 0.02. Initial biases are 0.
 
     IDEAL's generator has the features (128, 128, 64) and no batch norm before the sigmoid. For 28 x 28 x 1 images and
     latents of width 256 it has 1,834,305 parameters.
@@ -39,8 +39,8 @@ class ImageGenerator(nn.Module):
     Attributes:
       spec: Specification of the inputs. Images may have any size.
       features: Channels of the dense layer and of the first two convolutions.
-      spread: Standard deviation of each channel before the sigmoid, set by a batch norm. It keeps the generator from
-        mapping all latents to one image, like the last layer of DFAD's generators (arXiv 1912.11006). 0 for none.
+      spread: Standard deviation of each channel before the sigmoid. A batch norm sets it, so the generator cannot map
+        all latents to one image. DFAD's generators (arXiv 1912.11006) end with such a layer. 0 for no batch norm.
       moments: Whether each image is scaled and shifted before the sigmoid, in place of `spread`. Its pixels then have
         about the mean and standard deviation of `spec`: bright strokes on black for MNIST, soft greys for photographs.
       blur: Standard deviation of a Gaussian blur, in pixels. 0 for none.
@@ -56,7 +56,7 @@ class ImageGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """Images `[B, H, W, C]` from latents z `[B, L]`, in normalised units and within the valid range."""
+        """Makes images `[B, H, W, C]` from B latents z, in normalised units and within the valid range."""
         height, width, channels = self.spec.shape
         small = (-(-height // 4), -(-width // 4), self.features[0])
         x = Dense(int(np.prod(small)), kernel_init=_normal)(z).reshape(-1, *small)
@@ -78,7 +78,7 @@ class VectorGenerator(nn.Module):
     """Maps latents to vectors: dense layers with ReLU between them, and a sigmoid.
 
     Attributes:
-      spec: Specification of inputs of any shape.
+      spec: Specification of the inputs, which may have any shape.
       features: Units of the hidden layers.
       spread: Standard deviation of each value before the sigmoid, as in `ImageGenerator`.
     """
@@ -89,7 +89,7 @@ class VectorGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Array) -> Array:
-        """Inputs `[B, *shape]` from latents z `[B, L]`, in normalised units and within the valid range."""
+        """Makes inputs `[B, *shape]` from B latents z, in normalised units and within the valid range."""
         for features in self.features:
             z = nn.relu(Dense(features)(z))
         x = Dense(int(np.prod(self.spec.shape)))(z)
@@ -99,17 +99,17 @@ class VectorGenerator(nn.Module):
 def generator(
     spec: DataSpec, features: tuple[int, ...] = (), spread: float = 1.0, *, moments: bool = False, blur: float = 0.0
 ) -> nn.Module:
-    """Makes the generator for an input domain: an `ImageGenerator` for images, a `VectorGenerator` for other inputs.
+    """Makes an `ImageGenerator` for images, or a `VectorGenerator` for other inputs.
 
     Args:
       spec: Specification of the inputs.
-      features: Features of the generator. Empty for its default.
-      spread: Spread of the generator.
-      moments: Moments of an `ImageGenerator`. A `VectorGenerator` ignores it.
-      blur: Blur of an `ImageGenerator`. A `VectorGenerator` ignores it.
+      features: `features` of the generator. Empty for the default.
+      spread: `spread` of the generator.
+      moments: `moments` of an `ImageGenerator`. A `VectorGenerator` has none.
+      blur: `blur` of an `ImageGenerator`. A `VectorGenerator` has none.
 
     Returns:
-      A module that maps latents `[B, L]` to inputs `[B, *shape]`.
+      A module that maps B latents to inputs `[B, *shape]`.
     """
     options: dict[str, Any] = {"features": features} if features else {}
     if not spec.is_image:
@@ -118,7 +118,7 @@ def generator(
 
 
 def generate(module: nn.Module, params: Any, z: Array) -> Array:
-    """Inputs `[B, *shape]` from latents z `[B, L]`. Batch norm uses this batch, and running averages are discarded."""
+    """Makes inputs `[B, *shape]` from B latents z. Batch norm uses this batch, and running averages are discarded."""
     x, _ = module.apply({"params": params}, z, mutable=["batch_stats"])
     return x
 
@@ -132,7 +132,7 @@ def _scaled_batch_norm() -> nn.BatchNorm:
 
 
 def _within(spec: DataSpec, x: Array, spread: float) -> Array:
-    """The sigmoid of x, scaled to the valid range. With `spread`, a batch norm comes first."""
+    """The sigmoid of x, scaled to the valid range. If `spread` is above 0, a batch norm comes first."""
     if spread:
         x = spread * _batch_norm(use_bias=False, use_scale=False)(x)
     low, high = _bounds(spec)
@@ -152,7 +152,7 @@ def logit_normal(mean: float, std: float) -> tuple[float, float]:
     Args:
       mean: Mean of the sigmoid, in (0, 1). It is clipped to [0.01, 0.99].
       std: Standard deviation of the sigmoid, above 0. It is limited to 95 % of `sqrt(mean (1 - mean))`, the standard
-        deviation of pure black and white.
+        deviation of only black and white pixels.
 
     Returns:
       The standard deviation and the mean of the normal distribution.

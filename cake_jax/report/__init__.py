@@ -1,4 +1,4 @@
-"""The report of a run, and tables and figures of several runs."""
+"""The report of one run, and the tables and figures of several runs."""
 
 from cake_jax.report.figures import FIGURES
 from cake_jax.report.figures.boundaries import decision_boundaries

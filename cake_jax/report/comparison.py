@@ -12,7 +12,7 @@ from cake_jax.report.record import Record
 from cake_jax.report.tables import RunFigures, markdown, percent, run_figures
 from cake_jax.stores.metrics import MetricsLog
 
-# Headings of columns, and the value of a run in each. NaN if the value is unknown.
+# Headings of the columns, and functions that return a run's value in a column. NaN if the value is unknown.
 COLUMNS: dict[str, Callable[[RunFigures], float]] = {
     "accuracy, %": lambda run: percent(run.student_accuracy),
     "agreement, %": lambda run: percent(run.agreement),
@@ -26,10 +26,10 @@ COLUMNS: dict[str, Callable[[RunFigures], float]] = {
 
 
 def logit_gaps(log: MetricsLog) -> dict[str, float] | None:
-    """The logit gap of a run: the median over its mini-batches, at the `start` and the `end` of the steps.
+    """The logit gap of a run, as median over its mini-batches.
 
     Returns:
-      None if the method does not log a logit gap.
+      `start` and `end`, the gaps before and after the steps. None if the method does not log a logit gap.
     """
     rows = [row for row in log.read("synthesis") if "logit_gap" in row]
     if not rows:
@@ -39,9 +39,9 @@ def logit_gaps(log: MetricsLog) -> dict[str, float] | None:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """A table in Markdown: one row for each title, with mean and standard deviation over its runs.
+    """A table in Markdown. Each title has one row of means and standard deviations over its runs.
 
-    A column without any value is left out.
+    Columns without values are left out.
 
     Args:
       runs: Contents of `results.json` with two more entries: `title`, the name of the row, and `logit_gaps`, the result
@@ -58,11 +58,11 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def figure(runs: list[dict[str, Any]], records: Mapping[str, Record]) -> Figure:
-    """Decision regions and samples for 2-dimensional inputs, else `accuracies`.
+    """Draws decision regions and samples if inputs are 2-dimensional, else `accuracies`.
 
     Args:
-      runs: As `table` takes them.
-      records: One run for each title. The regions are theirs, with the teacher of the first.
+      runs: See `table`.
+      records: One run for each title, whose student and samples are drawn. The first run's teacher is drawn too.
     """
     first = next(iter(records.values()))
     if first.teacher is None or first.teacher.spec.shape != (2,):
@@ -72,10 +72,10 @@ def figure(runs: list[dict[str, Any]], records: Mapping[str, Record]) -> Figure:
 
 
 def accuracies(runs: list[dict[str, Any]]) -> Figure:
-    """The students' test accuracies: one line for each title, with the mean of its runs, and the teachers' mean.
+    """Draws the students' test accuracies and their mean, one line for each title. A dashed line is the teachers' mean.
 
     Args:
-      runs: As `table` takes them.
+      runs: See `table`.
     """
     grouped = _by_title(runs)
     figure = Figure(figsize=(6.4, 1.0 + 0.38 * len(grouped)), layout="constrained")
@@ -95,7 +95,7 @@ def accuracies(runs: list[dict[str, Any]]) -> Figure:
 
 
 def _by_title(runs: list[dict[str, Any]]) -> dict[str, list[RunFigures]]:
-    """The figures of the runs by title. Titles are in the order of their first run."""
+    """The results of the runs by title. Titles are in the order of their first run."""
     grouped: dict[str, list[RunFigures]] = {}
     for run in runs:
         grouped.setdefault(run["title"], []).append(run_figures(run))
@@ -109,7 +109,7 @@ def _gap_ratio(gaps: dict[str, float] | None) -> float:
 def _mean(values: list[float]) -> str:
     """Mean and standard deviation of the values that are not NaN, as text. A dash if there are none.
 
-    Integers have no deviation.
+    The mean of integers is shown without a standard deviation.
     """
     known = [value for value in values if not math.isnan(value)]
     if not known:

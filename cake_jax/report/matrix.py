@@ -1,4 +1,4 @@
-"""Every teacher architecture against every student architecture: a table and a heat map of accuracies."""
+"""Accuracies for each pair of teacher and student architectures: a table and a heat map."""
 
 from typing import Any
 
@@ -24,11 +24,11 @@ def table(runs: list[dict[str, Any]], names: list[str]) -> str:
 
 
 def heat_map(runs: list[dict[str, Any]], names: list[str]) -> Figure:
-    """The content of `table` as a figure.
+    """Draws the content of `table` as a heat map.
 
     Args:
-      runs: The runs of all cells.
-      names: As `table` takes them.
+      runs: See `table`.
+      names: See `table`.
     """
     accuracies, teachers = _accuracies(runs, names), _teacher_accuracies(runs)
     figure = Figure(figsize=(1.5 + 1.1 * len(names), 1.2 + 0.9 * len(names)), layout="constrained")
@@ -47,7 +47,7 @@ def heat_map(runs: list[dict[str, Any]], names: list[str]) -> Figure:
 
 
 def _accuracies(runs: list[dict[str, Any]], names: list[str]) -> np.ndarray:
-    """The students' accuracies in percent, a row for each teacher. NaN for a run that is not done yet."""
+    """The students' accuracies in percent, one row for each teacher. NaN for a run that is not done yet."""
     accuracies = np.full((len(names), len(names)), np.nan)
     for run in map(run_figures, runs):
         teacher, student = run.variant.split("-")[:2]

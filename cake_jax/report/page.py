@@ -13,7 +13,7 @@ from cake_jax.report.tables import summary_rows
 
 
 def write(record: Record) -> None:
-    """Draws the figures of `FIGURES` into the run's folder `figures/`, and writes `report.html`.
+    """Draws all `FIGURES` into the folder `figures` of the run, and writes `report.html`.
 
     Args:
       record: The run.

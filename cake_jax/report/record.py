@@ -18,7 +18,7 @@ class Record(NamedTuple):
       log: The metrics of all stages.
       teacher: The run's own teacher. None if the run has none.
       student: The student. None if none was trained.
-      samples: The sample store. May be empty.
+      samples: The sample store. It may be empty.
       dataset: The real data. None if they were not loaded.
     """
 

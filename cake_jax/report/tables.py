@@ -1,4 +1,4 @@
-"""The figures of a run, read from its results in one place, and shown as a summary or in a Markdown table."""
+"""The main results of a run, as typed values, as a summary, and as a Markdown table."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class RunFigures(NamedTuple):
-    """The figures of a run. A figure that was not measured is None.
+    """The main results of a run. A value that was not measured is None.
 
     Attributes:
       method: Name of the method.
@@ -20,12 +20,12 @@ class RunFigures(NamedTuple):
       grid_agreement: Agreement on the grid of `evaluation.grid`, 0 to 1.
       kl: Mean KL(teacher || student) on the test set, in nats.
       samples: Number of samples.
-      num_steps: Steps of a sample.
-      forward_queries: Forward queries of the synthesis.
-      gradient_queries: Gradient queries of the synthesis.
-      teacher_queries: Both kinds of queries together.
+      num_steps: Number of steps of a sample.
+      forward_queries: Number of forward queries of the synthesis.
+      gradient_queries: Number of gradient queries of the synthesis.
+      teacher_queries: Number of queries of both kinds.
       seconds: Seconds of each stage, and their `total`.
-      logit_gaps: Logit gaps at `start` and `end`, if the results hold them. See `comparison.logit_gaps`.
+      logit_gaps: Result of `comparison.logit_gaps`. None if `results` does not hold it.
     """
 
     method: str
@@ -48,7 +48,7 @@ class RunFigures(NamedTuple):
 
 
 def run_figures(results: dict[str, Any]) -> RunFigures:
-    """The figures in the content of a run's `results.json`."""
+    """Reads the main results from the content of a run's `results.json`."""
     teacher, student, samples = results["teacher"], results["student"], results["samples"]
     queries = results["queries"]["synthesis"]
     return RunFigures(
@@ -73,7 +73,7 @@ def run_figures(results: dict[str, Any]) -> RunFigures:
 
 
 def summary_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
-    """The summary of a run: names of figures, and their values as text. A dash stands for None.
+    """The summary of a run, as pairs of a name and a value as text. A dash stands for None.
 
     Args:
       results: The content of `results.json`.

@@ -1,4 +1,4 @@
-"""What a run would do and cost, estimated without doing it."""
+"""Describes a run, and estimates its cost without running it."""
 
 import dataclasses
 import time
@@ -11,15 +11,15 @@ from cake_jax.run.settings import ModelSettings, RunSettings
 from cake_jax.teachers import Teacher
 from cake_jax.training import Labels, Loss, TrainSettings, classification_loss, trainer
 
-# The synthesis is timed with these numbers of steps, a training with this number of steps in an epoch.
+# The numbers of steps in the two timed trials of the synthesis, and in an epoch of a timed training.
 _TRIAL_STEPS = (1, 5)
 _TRAINING_STEPS = 32
 
 
 def describe(settings: RunSettings) -> str:
-    """Stages, numbers of samples and queries, and an estimate of the time on this machine's devices.
+    """Describes the stages: numbers of samples and queries, and estimated times on this machine's devices.
 
-    The estimate times a few steps of each stage on made-up data with freshly initialised models.
+    The estimate times a few steps of each stage with made-up data and freshly initialised models.
 
     Args:
       settings: The run's settings.
@@ -78,7 +78,7 @@ def _training_line(
 
 
 def _cost_of_synthesis(settings: RunSettings) -> tuple[float, methods.Queries]:
-    """Seconds and queries of all rounds. Both grow linearly with the steps, so two short trials suffice."""
+    """Seconds and queries of all rounds. Both are linear in the number of steps, so two short trials suffice."""
     spec, key, method = settings.spec, jax.random.key(0), methods.get(settings.method)
     synthesis = settings.samples.synthesis
     shape = (synthesis.batch_size, *spec.shape)

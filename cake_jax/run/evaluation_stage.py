@@ -13,7 +13,7 @@ from cake_jax.types import Queryable
 def evaluate_models(
     dataset: Dataset, teacher: Queryable | None, student: Teacher | None, rounds: Path
 ) -> dict[str, Any]:
-    """Figures on the real test set: of the teacher, of the student, and of the guide students that were kept."""
+    """Results on the real test set for the teacher, the student, and the guide students that were kept."""
     x, y = dataset.test_x, dataset.test_y
     figures: dict[str, Any] = {}
     if teacher is not None:

@@ -1,8 +1,8 @@
-"""One run: its stages in order, and what they leave on disk.
+"""One run: its stages in order, and the files that they write.
 
-Data takes one way through: settings -> teacher -> samples -> student -> evaluation -> report. Every stage first looks
-at what the run's folder holds, and does what is missing. Real data are read by the training of the teacher and by the
-evaluation, never while samples are made or the student trains. The method `real` is the exception: it labels them.
+The order is settings -> teacher -> samples -> student -> evaluation -> report. Each stage first checks which results
+the run's folder holds, and makes those that are missing. Only the training of the teacher and the evaluation read real
+data. The method `real` is the exception: it labels the real training data.
 """
 
 import contextlib
@@ -26,20 +26,20 @@ from cake_jax.types import CakeError
 def run(
     settings: RunSettings, workdir: str | Path, *, config_name: str, variant: str = "", overwrite: bool = False
 ) -> dict[str, Any]:
-    """Runs what the settings say, or goes on with it.
+    """Runs the stages that the settings choose, or resumes them.
 
     Args:
       settings: The settings.
       workdir: The run's folder.
       config_name: Name of the config, for `results.json`.
       variant: Variant of the config, for `results.json`.
-      overwrite: Whether the run of another config in `workdir` is deleted.
+      overwrite: Whether a run that `workdir` holds is deleted first.
 
     Returns:
       The content of `results.json`.
 
     Raises:
-      CakeError: The settings cannot work, `workdir` holds another run, or something in it is damaged.
+      CakeError: A value does not fit, `workdir` holds another run, or a file in it is damaged.
     """
     workdir = Path(workdir)
     done = None if overwrite else run_folder.saved_results(workdir)
@@ -70,12 +70,12 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
         # Student
         student = trained_student(run_keys.student, settings, workdir / run_folder.STUDENT, store, log)
 
-        # The first process does the rest for all
+        # Only the first process evaluates and reports
         if not parallel.is_first():
             parallel.wait_for_all("results")
             return json.loads((workdir / run_folder.RESULTS).read_text())
 
-        # Evaluation on real data: the first look at the test set
+        # Evaluation on real data: the first use of the test set
         dataset = data.load(settings.data, settings.spec) if settings.stages.evaluation else None
         judged = box if settings.judges_black_box else teacher
         figures = evaluate_models(dataset, judged, student, workdir / run_folder.ROUNDS) if dataset else {}
@@ -92,10 +92,10 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
 
 
 def _check_sources(settings: RunSettings, *, has_teacher: bool) -> None:
-    """Refuses, before anything is made, a run whose files or data are missing.
+    """Refuses a run whose files or data are missing, before anything is made.
 
     Raises:
-      CakeError: Something is missing. The message says what.
+      CakeError: A file or a data set is missing. The message names it.
     """
     source = settings.teacher.source
     if source == "weights" and not has_teacher and not Path(settings.teacher.path).is_file():

@@ -1,4 +1,4 @@
-"""Training of one model of a run: epoch by epoch, with a line of metrics and a saved state."""
+"""Training of one model of a run. It writes a line of metrics for each epoch, and saves its state."""
 
 import time
 from pathlib import Path
@@ -16,7 +16,7 @@ from cake_jax.teachers import Teacher
 from cake_jax.training import Labels, Loss, TrainSettings, trainer
 from cake_jax.types import DataSpec
 
-# A state younger than this is not saved. A stop then costs no more than this time and one epoch.
+# Least time between two saved states. So a stop costs at most this time and one epoch.
 SAVE_SECONDS = 2.0
 
 
@@ -32,7 +32,7 @@ def fit(
     folder: Path,
     log: MetricsLog,
 ) -> Teacher:
-    """Trains a model from its newest saved state, if there is one, and saves it.
+    """Trains a model and saves it. If there is a saved state, the training resumes from the newest.
 
     Args:
       stage: `teacher` or `student`, for the log.
@@ -40,11 +40,11 @@ def fit(
       model: The architecture.
       spec: Specification of the inputs.
       x: Inputs, `[N, *spec.shape]`, normalised.
-      labels: Their labels.
+      labels: Labels of the inputs.
       settings: How the model is trained.
       loss: The loss.
       folder: The model's folder.
-      log: Gets a line for each epoch.
+      log: The metrics, which get a line for each epoch.
 
     Returns:
       The trained model.
@@ -74,10 +74,10 @@ def fit(
 
 
 def no_progress_bar() -> bool | None:
-    """The value of tqdm's `disable`: a progress bar is shown on a terminal only, by the first process only."""
+    """The value of tqdm's `disable`. Only the first process shows a progress bar, and only on a terminal."""
     return None if parallel.is_first() else True
 
 
 def shown(figures: dict[str, Any]) -> dict[str, str]:
-    """Figures as a progress bar shows them."""
+    """Formats the values that a progress bar shows."""
     return {name: f"{value:.4g}" for name, value in figures.items() if isinstance(value, float) and name != "seconds"}

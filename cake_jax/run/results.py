@@ -1,4 +1,4 @@
-"""The figures of a run: the content of `results.json`."""
+"""The results of a run: the content of `results.json`."""
 
 import importlib.metadata
 import subprocess
@@ -13,7 +13,7 @@ from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
 from cake_jax.teachers import Teacher
 
-# Names in `results.json` of figures of the student, and their names in `evaluation.evaluate`.
+# The student's results: their names in `results.json`, and their names in `evaluation.evaluate`.
 _STUDENT_FIGURES = {"test_accuracy": "accuracy", "test_agreement": "agreement", "test_kl": "kl"}
 _PER_CLASS = {"test_accuracy_per_class": "per_class_accuracy"}
 
@@ -26,15 +26,15 @@ def collect(
     figures: dict[str, Any],
     log: MetricsLog,
 ) -> dict[str, Any]:
-    """The content of `results.json` without the config's name. A figure that was not measured is None.
+    """The content of `results.json` without the config's name. A value that was not measured is None.
 
     Args:
       settings: The run's settings.
       teacher: The run's own teacher, or None.
       student: The student, or None.
-      store: The samples. May be empty.
+      store: The sample store. It may be empty.
       figures: Results of `evaluate` on real data: `teacher`, `student`, and `rounds`, a list.
-      log: The metrics, which hold the seconds.
+      log: The metrics, which hold the seconds of each stage.
     """
     of_teacher, of_student = figures.get("teacher", {}), dict(figures.get("student", {}))
     queries = store.totals()
@@ -56,7 +56,7 @@ def collect(
             **named(_STUDENT_FIGURES),
             "grid_agreement": grid_agreement(student, teacher),
             **named(_PER_CLASS),
-            # Figures of evaluators that were added.
+            # Values of evaluators that a user has added.
             **{f"test_{name}": value for name, value in of_student.items()},
             "num_params": student.num_params if student else None,
         },
@@ -80,7 +80,7 @@ def collect(
 
 
 def _commit() -> str:
-    """The commit of the source tree. The version of the package if it is installed without a source tree."""
+    """The commit of the source tree, or the package's version if there is no source tree."""
     try:
         command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()

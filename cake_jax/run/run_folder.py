@@ -1,4 +1,4 @@
-"""A run's folder: the names in it, its config, and how a finished or unfinished run is found and loaded."""
+"""A run's folder: the names of its files, its config, and the loading of finished and unfinished runs."""
 
 import json
 import shutil
@@ -15,13 +15,13 @@ from cake_jax.types import CakeError, DataSpec
 CONFIG, RESULTS, METRICS, REPORT = "config.json", "results.json", "metrics.jsonl", "report.html"
 TEACHER, SAMPLES, STUDENT, ROUNDS = "teacher", "samples", "student", "rounds"
 
-# Fields that change how a run is carried out, but not its results.
+# Fields that do not change the results of a run.
 _FREE = (
     *(f"black_box.{name}" for name in ("budget", "url", "authorization", "timeout", "max_rows", "tries")),
     *(f"black_box.{name}" for name in ("rows_per_second", "requests_per_second")),
 )
 _FREE_SECTIONS = ("log.",)
-# Fields that earlier versions lacked, with the value that keeps the earlier behaviour.
+# Fields that earlier versions did not have. Their values here keep the earlier behaviour.
 _ADDED_FIELDS = {"synthesis.targets": "distinct"}
 
 
@@ -70,7 +70,7 @@ def load_model(folder: str | Path) -> Teacher:
 
 
 def load(folder: str | Path) -> Run | Teacher:
-    """`load_model` if the folder holds a model, else `load_run`."""
+    """Loads the model if the folder holds one, else the run."""
     if checkpoint.has_model(Path(folder)):
         return load_model(folder)
     if not (Path(folder) / CONFIG).exists():
@@ -84,7 +84,7 @@ def saved_results(folder: Path) -> dict[str, Any] | None:
 
 
 def teacher_folder(run: str) -> Path:
-    """The folder of an earlier run's teacher: `run` itself if it holds a model, else its `teacher`."""
+    """The folder of an earlier run's teacher: `run` itself if it holds a model, else its folder `teacher`."""
     folder = Path(run)
     return folder if checkpoint.has_model(folder) else folder / TEACHER
 
@@ -109,15 +109,15 @@ def saved_spec(workdir: Path | None, from_run: str) -> DataSpec | None:
 
 
 def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
-    """Makes the folder this config's own.
+    """Claims the folder for a config, and writes the config into it.
 
     Args:
       workdir: The run's folder.
       document: The config, JSON-ready.
-      overwrite: Whether the run of another config is deleted.
+      overwrite: Whether a run that the folder holds is deleted first.
 
     Raises:
-      CakeError: The folder holds another run, or something that is no run.
+      CakeError: The folder holds another run, or files that are not a run.
     """
     path, wanted = workdir / CONFIG, json.loads(json.dumps(document))
     if overwrite and path.exists():
@@ -141,15 +141,17 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
-    """The first field in which two configs ask for different results.
+    """Finds the first field that makes the results of two configs differ.
+
+    Settings of methods that neither config uses are ignored. If `old` lacks a field because it comes from an earlier
+    version, the field counts with the value that keeps the earlier behaviour.
 
     Args:
-      old: A config as nested dicts, perhaps of an earlier version with fewer fields.
+      old: A config as nested dicts. It may come from an earlier version with fewer fields.
       new: Another config, with all fields.
 
     Returns:
-      The field's name. None if both configs ask for the same results. Settings of methods that neither config uses do
-      not count. A field that `old` lacks because it is newer has the value that keeps the earlier behaviour.
+      The field's name. None if both configs give the same results.
     """
     before, after = {**_ADDED_FIELDS, **dict(flat(old))}, dict(flat(new))
     unused = {*old.get("methods", {}), *new["methods"]} - {old.get("method"), new["method"]}
@@ -161,7 +163,7 @@ def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | No
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of nested dicts with their dotted names."""
+    """Yields the leaves of nested dicts, each with its dotted name."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{name}.")

@@ -1,4 +1,4 @@
-"""Everything that a run is asked to do, as typed arguments. `cake_jax.config.resolve` makes them from a config."""
+"""The settings of a run, as typed arguments. `cake_jax.config.resolve` makes them from a config."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from cake_jax.types import DataSpec
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """Which stages run. A stage that is off and needed by a later one is taken from an earlier run."""
+    """Which stages run. If a later stage needs the result of a stage that is off, an earlier run provides it."""
 
     teacher: bool = True
     synthesis: bool = True
@@ -30,14 +30,14 @@ class ModelSettings:
 
     Attributes:
       name: A name in `models.MODELS`.
-      options: Fields of its module that differ from the named architecture.
+      options: Fields of the Flax module that differ from the named architecture.
     """
 
     name: str
     options: Mapping[str, Any]
 
     def create(self, spec: DataSpec) -> nn.Module:
-        """The module, for the classes of `spec`."""
+        """Makes the Flax module for inputs and classes of `spec`."""
         return models.create(self.name, spec, self.options)
 
 
@@ -47,7 +47,7 @@ class TeacherSettings:
 
     Attributes:
       source: `training` on real data, an earlier `run`, a file of `weights`, a `query` interface alone, or `none`.
-      model: The teacher's architecture. An earlier run has its own.
+      model: The teacher's architecture. It is ignored for a teacher of an earlier run.
       training: How the teacher is trained.
       path: Folder of the earlier run, or file of weights. Empty otherwise.
     """
@@ -60,17 +60,17 @@ class TeacherSettings:
 
 @dataclasses.dataclass(frozen=True)
 class BlackBoxSettings:
-    """How a teacher is queried as a black box. Without `url` and `function` the black box asks the run's own teacher.
+    """How a teacher is queried as a black box. Without `url` and `function`, the run's own teacher answers.
 
     Attributes:
       queries: Kind of answers, budget and limits.
       url: Address of an HTTP endpoint, or empty.
       body: `json` or `npy`, for an endpoint.
       authorization: Environment variable that holds the value of the header Authorization, or empty.
-      timeout: Seconds without a sign of the server.
+      timeout: Seconds to wait without data from the server.
       function: `module:name` of a function, or empty.
       ledger: File of queries and answers. Empty for `ledger.sqlite` in the run's folder.
-      evaluate: Whether an endpoint or a function is asked for the test set too. These queries count.
+      evaluate: Whether an endpoint or function is queried for the test set too. These queries are charged.
     """
 
     queries: QuerySettings
@@ -90,10 +90,10 @@ class BlackBoxSettings:
 
 @dataclasses.dataclass(frozen=True)
 class SamplesSettings:
-    """Where the samples come from, and which of them the student sees.
+    """Where the samples come from, and on which of them the student trains.
 
     Attributes:
-      synthesis: How they are made: the method's own settings, as its `prepare` returns them.
+      synthesis: How the samples are made: the settings that the method's `prepare` returns.
       from_run: Folder of an earlier run whose samples are used, or empty.
       min_step_size: Lowest step size of the student's samples. None for no limit.
       max_step_size: Highest step size of the student's samples. None for no limit.
@@ -111,9 +111,9 @@ class StudentSettings:
 
     Attributes:
       model: The student's architecture.
-      training: Numbers of the training.
+      training: Settings of the training.
       loss: The loss.
-      memory_bytes: Samples that need more memory are read from the disk during the training.
+      memory_bytes: Memory limit in bytes. Samples above it are read from the disk during the training.
     """
 
     model: ModelSettings
@@ -124,20 +124,20 @@ class StudentSettings:
 
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
-    """Everything that a run is asked to do.
+    """The settings of a run.
 
     Attributes:
       seed: Seed of all draws.
       method: A name in `methods.METHODS`.
       data: The real data.
-      spec: Their specification.
+      spec: Specification of the inputs.
       stages: Which stages run.
       teacher: Where the teacher comes from.
       black_box: How the teacher is queried. None for a white box.
       samples: Where the samples come from.
       student: How the student is trained.
       metrics_writers: Names in `stores.metrics.WRITERS`.
-      document: The config that these settings were made of, JSON-ready, for `config.json`.
+      document: The config from which these settings were made, JSON-ready, for `config.json`.
     """
 
     seed: int
@@ -154,7 +154,7 @@ class RunSettings:
 
     @property
     def access(self) -> str:
-        """The most that the teacher gives, one of `types.ACCESS`."""
+        """The highest access that the teacher gives, one of `types.ACCESS`."""
         if self.black_box is None:
             return "statistics"
         return "labels" if self.black_box.queries.answers == "labels" else "scores"
@@ -167,6 +167,6 @@ class RunSettings:
 
     @property
     def judges_black_box(self) -> bool:
-        """Whether an endpoint or a function is asked for the test set."""
+        """Whether an endpoint or a function is queried for the test set."""
         black_box = self.black_box
         return bool(self.stages.evaluation and black_box and black_box.evaluate and black_box.is_remote)

@@ -1,4 +1,4 @@
-"""The student of a run, trained on samples and on nothing else."""
+"""The student of a run, which is trained on samples alone."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from cake_jax.training import from_logits
 def trained_student(
     key: jax.Array, settings: RunSettings, target: Path, store: SampleStore, log: MetricsLog
 ) -> Teacher | None:
-    """The student, trained on samples alone. None if that stage is off."""
+    """The student, trained on samples alone. None if the student stage is off."""
     if not settings.stages.student:
         return None
     if checkpoint.has_model(target):

@@ -1,7 +1,7 @@
-"""The synthesis of a run: the rounds that its sample store lacks, with the state that a resumed run needs.
+"""The synthesis of a run. It makes the rounds that the sample store lacks.
 
-Rounds that do not depend on each other are made in any order, and by several processes. Otherwise the state is saved
-between rounds, so that a stop costs one round.
+Rounds that do not depend on each other are made in any order, and by several processes. If rounds depend on each other,
+the state is saved between rounds, so that a run can be resumed.
 """
 
 import time
@@ -26,14 +26,14 @@ from cake_jax.stores.samples import SampleStore
 from cake_jax.teachers import Teacher
 from cake_jax.types import CakeError, Examples, Queryable
 
-# Highest number of guide students that are kept, evenly over the rounds, to be evaluated at the end of the run.
+# Highest number of guide students that are kept, evenly over the rounds. The evaluation stage evaluates them.
 _KEPT_STUDENTS = 20
 
 
 def stored_samples(
     key: jax.Array, settings: RunSettings, workdir: Path, teacher: Queryable | None, log: MetricsLog
 ) -> SampleStore:
-    """The samples: of an earlier run, or made here. The store is empty if none are made."""
+    """The sample store of an earlier run, or that of this run after it is completed. The store may be empty."""
     if settings.samples.from_run:
         source = Path(settings.samples.from_run) / run_folder.SAMPLES
         if not source.exists():
@@ -66,9 +66,9 @@ def make_samples(
       key: The key of the whole synthesis.
       settings: The run's settings.
       teacher: The teacher.
-      store: Gets the samples.
-      rounds: Folder that gets the state between rounds, and guide students.
-      log: Gets a line for each round.
+      store: The sample store, which gets the samples.
+      rounds: Folder for the state between rounds and for guide students.
+      log: The metrics, which get a line for each round.
       examples: Real training data, for a method that reads them.
 
     Raises:
@@ -104,7 +104,7 @@ def make_samples(
         bar.update(samples.num_samples)
         bar.set_postfix(shown(figures))
 
-    # A mini-batch is written while the next one is made. Never more than one waits.
+    # A mini-batch is written while the next one is made. At most one waits.
     saved, is_metered = time.perf_counter(), teacher.queries is not None
     results = make_rounds(key, method, synthesis, teacher, state, parallel.own_share(batches), guide)
     with bar, ThreadPoolExecutor(1) as writer:
@@ -126,7 +126,7 @@ def make_samples(
 
 
 def kept_students(rounds: Path) -> dict[int, Teacher]:
-    """The guide students that were kept, by the number of rounds done."""
+    """The kept guide students, by the number of rounds after which each was saved."""
     return {
         int(path.name): checkpoint.load_model(path)
         for path in sorted(rounds.glob("[0-9]*"))
@@ -137,7 +137,7 @@ def kept_students(rounds: Path) -> dict[int, Teacher]:
 def _resume(
     state: Any, guide: GuideStudent | None, num_batches: int, store: SampleStore, rounds: Path
 ) -> tuple[Any, Sequence[int]]:
-    """The state to go on from, and the rounds to make. Samples that are ahead of the saved state are dropped."""
+    """The state to resume from, and the rounds to make. Samples of rounds after this state are deleted."""
     if jax.process_count() > 1:
         raise CakeError("method: its rounds depend on each other; run it in one process")
     start = _saved(0, state, guide)
@@ -157,7 +157,7 @@ def _saved(rounds_done: int, state: Any, guide: GuideStudent | None) -> tuple[np
 
 
 def _timed(results: Iterator[RoundResult]) -> Iterator[tuple[RoundResult, float]]:
-    """Rounds with the seconds that each took."""
+    """Yields each round with the seconds that it took."""
     started = time.perf_counter()
     for made in results:
         yield made, time.perf_counter() - started

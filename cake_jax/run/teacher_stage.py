@@ -1,4 +1,4 @@
-"""The teacher of a run: its own model, and the black box that it is queried through."""
+"""The teacher of a run, and the black box through which it is queried."""
 
 import contextlib
 import importlib
@@ -22,7 +22,7 @@ from cake_jax.types import CakeError, first_line
 
 
 def own_teacher(key: jax.Array, settings: RunSettings, target: Path, log: MetricsLog) -> Teacher | None:
-    """The run's own teacher. None if there is none, or only a query interface."""
+    """The run's own teacher. None if there is no teacher, or if it only answers queries."""
     source, model = settings.teacher, settings.teacher.model
     if checkpoint.has_model(target):
         return checkpoint.load_model(target)
@@ -71,14 +71,14 @@ def opened_black_box(settings: RunSettings, teacher: Teacher | None, workdir: Pa
       The black box. None if the run queries none.
 
     Raises:
-      CakeError: The endpoint, the function or the ledger cannot be used, or several processes run.
+      CakeError: The endpoint, the function or the ledger cannot be used, or there are several processes.
     """
     black_box = settings.black_box
     if black_box is None or not settings.needs_black_box:
         yield None
         return
     if jax.process_count() > 1:
-        raise CakeError("black_box: its ledger belongs to one process; run it in one")
+        raise CakeError("black_box: its ledger belongs to one process; start the run in one process")
     ledger = black_box.ledger or workdir / "ledger.sqlite"
     with contextlib.closing(BlackBox(_source(black_box, teacher), settings.spec, black_box.queries, ledger)) as box:
         yield box

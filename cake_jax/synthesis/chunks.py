@@ -1,4 +1,4 @@
-"""How many sets take their steps together on a device."""
+"""The size of a chunk: the number of sets that take their steps together on one device."""
 
 import functools
 import math
@@ -12,11 +12,11 @@ from cake_jax import parallel
 from cake_jax.synthesis.settings import SynthesisSettings
 from cake_jax.teachers import Teacher
 
-# Operations of a chunk's forward pass on a CPU: enough to hide the cost of starting kernels, and few enough that the
-# chunk stays in the cache.
+# Floating-point operations of a chunk's forward pass on a CPU. They are enough to hide the cost of starting kernels,
+# and so few that the chunk stays in the cache.
 _CHUNK_FLOPS = 1.5e8
 # The number of chunks is a multiple of this, or of the number of devices if that is larger. So all devices have work,
-# and the samples are the same on 1, 2 and 4 of them.
+# and the samples are the same on 1, 2 and 4 devices.
 _CHUNK_MULTIPLE = 4
 
 
@@ -28,8 +28,8 @@ def sets_per_chunk(teacher: Teacher, settings: SynthesisSettings) -> int:
       settings: The settings.
 
     Returns:
-      All sets of the device if a loss term couples the sets. Otherwise `settings.sets_per_chunk`. If that is 0: all
-      sets of the device on an accelerator, and on a CPU the number that suits the teacher's cost.
+      All sets of a device if a loss term couples the sets. Otherwise `settings.sets_per_chunk`, if it is above 0.
+      Otherwise all sets of a device on an accelerator, and a number that suits the teacher's cost on a CPU.
     """
     devices = parallel.device_count()
     share = -(-settings.num_sets // devices)
@@ -50,7 +50,7 @@ def sets_per_chunk(teacher: Teacher, settings: SynthesisSettings) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _set_flops(structure: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeStruct, ...], num_groups: int) -> float:
-    """The floating-point operations of the teacher's answer to one set, at least 1, as XLA counts them."""
+    """XLA's count of the floating-point operations of the teacher's answers to one set, at least 1."""
     teacher = jax.tree.unflatten(structure, shapes)
     x = jax.ShapeDtypeStruct((num_groups, *teacher.spec.shape), jnp.float32)
     analysis: Any = jax.jit(lambda teacher, x: teacher(x)).lower(teacher, x).cost_analysis()

@@ -17,14 +17,14 @@ class SynthesisInfo(NamedTuple):
     """Diagnostics of a mini-batch, scalars on the host.
 
     Attributes:
-      step_size: eta(m).
-      cls: L_cls of the final samples, without its weight, like the next one.
-      contr: L_contr.
-      prior: The sum of the data priors, each times its weight.
-      entropy: L_ent, without its weight.
+      step_size: Step size eta(m).
+      cls: L_cls of the final samples, before it is multiplied by its weight.
+      contr: L_contr of the final samples, before it is multiplied by its weight.
+      prior: Sum of the data priors, each multiplied by its weight.
+      entropy: L_ent of the final samples, before it is multiplied by its weight.
       target_accuracy: Share of the samples that the teacher assigns to their target class.
-      logit_gap_start: Median over the sets of the logit gap at the start.
-      logit_gap: The same for the final samples.
+      logit_gap_start: Logit gap of the start samples, median over the sets.
+      logit_gap: Logit gap of the final samples, median over the sets.
     """
 
     step_size: float
@@ -50,7 +50,7 @@ def diagnose(samples: SampleBatch, settings: SynthesisSettings, gap_start: np.nd
     Args:
       samples: The mini-batch, set by set.
       settings: The settings.
-      gap_start: Logit gaps of the sets at the start, `[S]`. None if the samples took no step.
+      gap_start: Logit gaps of the sets of start samples, `[S]`. None if the samples took no step.
     """
     values = _diagnostics(samples.x, samples.logits, samples.target, gap_start, settings)
     return SynthesisInfo(float(samples.step_size[0]), **{name: float(value) for name, value in values.items()})

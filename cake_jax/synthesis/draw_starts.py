@@ -1,4 +1,4 @@
-"""What the samples of a mini-batch start from."""
+"""Draws the start samples of a mini-batch."""
 
 import functools
 
@@ -12,7 +12,7 @@ from cake_jax.types import DataSpec
 
 
 def draw(key: Array, sets: Array, settings: SynthesisSettings, spec: DataSpec) -> tuple[Array, Array, Array]:
-    """Draws the starts of c sets, each from its own key.
+    """Draws the start samples and target classes of c sets. Each set has its own key.
 
     Args:
       key: The key of the synthesis.
@@ -21,7 +21,7 @@ def draw(key: Array, sets: Array, settings: SynthesisSettings, spec: DataSpec) -
       spec: Specification of the inputs.
 
     Returns:
-      x `[c, G, *shape]`, target classes `[c, G]`, and a key for each set's Langevin noise, `[c]`.
+      Start samples `[c, G, *shape]`, target classes `[c, G]`, and a key for each set's Langevin noise, `[c]`.
     """
     set_keys = jax.vmap(functools.partial(random_keys.set_key, key))(sets)
     start_keys, target_keys, noise_keys = jax.vmap(functools.partial(jax.random.split, num=3))(set_keys).T
@@ -39,6 +39,6 @@ def batch_sets(settings: SynthesisSettings, batch: int) -> np.ndarray:
 
 
 def draw_batch(key: Array, settings: SynthesisSettings, spec: DataSpec, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draws the starts of mini-batch `batch`: x `[N, *shape]` and target classes `[N]` on the host, set by set."""
+    """Draws start samples `[N, *shape]` and target classes `[N]` of mini-batch `batch`, on the host, set by set."""
     x, target, _ = draw_jit(key, batch_sets(settings, batch), settings, spec)
     return np.asarray(x).reshape(-1, *spec.shape), np.asarray(target).reshape(-1)

@@ -1,9 +1,8 @@
-"""One Langevin update of one array of samples, with an explicit temperature.
+"""One Langevin step of one array of samples, with an explicit temperature T_L.
 
-Temperature 0 is gradient descent with any Optax transformation. This is CAKE, whose noise is implicit in the step size
-and its schedule. Temperature 1 is the unadjusted Langevin algorithm, which is LAKE. `step` takes the gradient of the
-loss rather than the loss, because the loss may couple many sets while the update concerns one. So `step` can be mapped
-over sets with `vmap`, one key for each set.
+T_L = 0 is gradient descent with any Optax transformation. CAKE has T_L = 0. Its noise is implicit in the step size and
+the schedule. LAKE has T_L = 1, which is the unadjusted Langevin algorithm. `step` takes the gradient of the loss, not
+the loss, because the loss may couple many sets. So `vmap` can map `step` over the sets, with one key for each set.
 """
 
 from typing import NamedTuple
@@ -16,17 +15,17 @@ from jax import Array
 from cake_jax import checks
 from cake_jax.types import CakeError
 
-# Each is a descent direction of unit rate. The step size multiplies the direction.
+# Optax transformations with learning rate 1. The step size multiplies their update.
 OPTIMIZERS = {"sgd": lambda: optax.scale(-1.0), "adam": lambda: optax.chain(optax.scale_by_adam(), optax.scale(-1.0))}
 
 
 class LangevinState(NamedTuple):
-    """The state of the diffusion of one array of samples.
+    """The state of one array of samples between two steps.
 
     Attributes:
       x: Samples, any shape, in normalised units.
       opt_state: State of the Optax transformation.
-      step: Number of updates so far, scalar int32. It is folded into the key, so one key serves the whole chain.
+      step: Number of steps so far, scalar int32. Each step folds this number into the same key.
     """
 
     x: Array
@@ -35,7 +34,7 @@ class LangevinState(NamedTuple):
 
 
 class LangevinInfo(NamedTuple):
-    """Diagnostics of one update.
+    """Diagnostics of one step.
 
     Attributes:
       gradient_norm: L2 norm of the gradient over the array, scalar.
@@ -45,14 +44,14 @@ class LangevinInfo(NamedTuple):
 
 
 def init(x: Array, optimizer: optax.GradientTransformation) -> LangevinState:
-    """The state before the first update.
+    """Makes the state before the first step.
 
     Args:
       x: Start samples, any shape.
-      optimizer: Descent direction of unit rate, for example `OPTIMIZERS["sgd"]()`.
+      optimizer: Optax transformation with learning rate 1, for example `OPTIMIZERS["sgd"]()`.
 
     Returns:
-      A `LangevinState`.
+      The state.
     """
     return LangevinState(x, optimizer.init(x), jnp.zeros((), jnp.int32))
 
@@ -66,23 +65,23 @@ def step(
     temperature: float = 0.0,
     optimizer: optax.GradientTransformation,
 ) -> tuple[LangevinState, LangevinInfo]:
-    """One update `x <- x - eta grad L(x) + sqrt(2 eta temperature) N(0, I)`.
+    """Takes one step `x <- x - eta grad L(x) + sqrt(2 eta T_L) N(0, I)`.
 
-    With the loss a x^2 / 2 at temperature 1 the chain is stationary with variance 1 / (a (1 - eta a / 2)).
+    For the loss a x^2 / 2 and T_L = 1, the stationary distribution has the variance 1 / (a (1 - eta a / 2)).
 
     Args:
-      key: The chain's key, the same at each step.
-      state: The present state.
+      key: The same key at each step.
+      state: The state before the step.
       gradient: grad L at `state.x`, same shape.
       step_size: eta, scalar, above 0.
-      temperature: Temperature of the noise, a Python number. With 0 no noise is drawn.
-      optimizer: Descent direction of unit rate. At a temperature above 0 only plain SGD makes sense.
+      temperature: T_L, a Python number. With 0 no noise is drawn.
+      optimizer: Optax transformation with learning rate 1. With T_L above 0, only plain SGD makes sense.
 
     Returns:
       The next state and diagnostics.
 
-    Source: CAKE (arXiv 2306.02090), Algorithm 1 line 8 and the LAKE update, in the sign and step-size form that
-    descends the loss; Welling and Teh 2011 for the Langevin noise.
+    Source: CAKE (arXiv 2306.02090), Algorithm 1 line 8 and the LAKE update, with the sign and the step size written for
+    descent. Welling and Teh 2011 for the Langevin noise.
     """
     direction, opt_state = optimizer.update(gradient, state.opt_state, state.x)
     x = state.x + step_size * direction
@@ -96,15 +95,18 @@ def step(
 def check_optimizer(optimizer: str, temperature: float) -> None:
     """Refuses an optimizer and a temperature that do not go together.
 
+    With noise and another optimizer than SGD, the stationary distribution would not be the one that the loss defines.
+
     Args:
       optimizer: A name in `OPTIMIZERS`.
-      temperature: Temperature of the Langevin noise.
+      temperature: Langevin temperature T_L.
 
     Raises:
-      CakeError: The name is unknown, the temperature is negative, or noise is asked for with a preconditioned
-        optimizer. The stationary distribution would not be the one that the loss defines.
+      CakeError: The name is unknown, T_L is negative, or T_L is above 0 and the optimizer is not `sgd`.
     """
     checks.one_of("synthesis.optimizer", optimizer, OPTIMIZERS)
     checks.not_negative("synthesis.langevin_temperature", temperature)
     if temperature and optimizer != "sgd":
-        raise CakeError("synthesis.optimizer: Langevin noise needs 'sgd'; or set synthesis.langevin_temperature to 0")
+        raise CakeError(
+            "synthesis.optimizer: Langevin noise needs 'sgd'; use it or set synthesis.langevin_temperature to 0"
+        )

@@ -4,10 +4,10 @@ A mini-batch holds S sets of G samples with G different target classes. All samp
 
     L = w_cls L_cls + w_contr L_contr + w_tv L_tv + w_ent L_ent
 
-(CAKE, arXiv 2306.02090, Algorithm 1). The sets are divided among the devices. Each device takes them in chunks, and
-each chunk takes all T steps, so that it stays in a CPU's cache. If a loss term couples the sets, the chunk is the
-device's whole share. A set draws from its own key, so its samples depend neither on the number of devices nor on which
-mini-batches were made before.
+(CAKE, arXiv 2306.02090, Algorithm 1). The sets are divided among the devices, and on each device into chunks. A chunk
+takes all T steps before the next chunk begins, so that it stays in a CPU's cache. If a loss term couples the sets, all
+sets of a device are one chunk. Each set has its own key. So its samples depend neither on the number of devices nor on
+earlier mini-batches.
 """
 
 import functools
@@ -36,11 +36,11 @@ def minibatch(
     """Synthesizes mini-batch number `batch` on all devices.
 
     Args:
-      key: The key of the whole synthesis. Set s of the mini-batch draws from `fold_in(key, batch * S + s)`.
+      key: The key of the whole synthesis. Set s of the mini-batch has the key `fold_in(key, batch * S + s)`.
       teacher: The teacher.
       settings: Settings that `settings.checked` accepts.
-      batch: m, from 0 to M - 1.
-      objective: The loss that the samples descend. A module-level function: one program is compiled for each.
+      batch: m, the number of the mini-batch, from 0 to M - 1.
+      objective: The loss that the samples descend. Pass a module-level function: each new function compiles a program.
 
     Returns:
       `batch_size` samples on the host, set by set, and diagnostics.
@@ -67,11 +67,11 @@ def labelled(
     """The samples of mini-batch `batch`, with the teacher's logits.
 
     Args:
-      x: `[N, *shape]`, set by set.
-      logits: `[N, K]`.
-      target: `[N]` int.
+      x: Inputs, `[N, *shape]`, set by set.
+      logits: The teacher's logits of x, `[N, K]`.
+      target: Target classes, `[N]` int.
       settings: The settings.
-      batch: m.
+      batch: m, the number of the mini-batch.
 
     Raises:
       CakeError: A sample or its logits are not finite.
@@ -88,7 +88,7 @@ def labelled(
 
 
 class _SetResult(NamedTuple):
-    """The result of one set on the device: x `[G, *shape]`, logits `[G, K]`, target `[G]`, gap_start scalar."""
+    """The results of one set on the device: x `[G, *shape]`, logits `[G, K]`, target `[G]`, gap_start scalar."""
 
     x: Array
     logits: Array
@@ -117,7 +117,7 @@ def _diffuse(
     settings: SynthesisSettings,
     objective: Objective,
 ) -> _SetResult:
-    """All T steps of a chunk of c sets, given by their numbers in the whole synthesis, `[c]`."""
+    """Takes all T steps of a chunk. `sets` are the numbers of its c sets in the whole synthesis, `[c]`."""
     x, target, noise_keys = draw(key, sets, settings, teacher.spec)
     optimizer = langevin.OPTIMIZERS[settings.optimizer]()
     step = functools.partial(
@@ -127,7 +127,7 @@ def _diffuse(
     def loss_and_logits(flat: Array) -> tuple[Array, Array]:
         return objective(flat.reshape(x.shape), teacher, target, mask, settings)
 
-    # Samples step as vectors: on a CPU a loop over whole images is faster than one over their rows and channels.
+    # Samples are flat vectors here. On a CPU, one loop over an image is faster than loops over its rows and channels.
     def update(states: langevin.LangevinState, step_number: None) -> tuple[langevin.LangevinState, Array]:
         gradient, logits = jax.grad(loss_and_logits, has_aux=True)(states.x)
         next_states, _ = jax.vmap(step)(noise_keys, states, gradient)

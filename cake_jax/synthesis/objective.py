@@ -1,4 +1,4 @@
-"""The objective L that samples descend, exact for each device's share of a mini-batch."""
+"""The objective L that the samples descend. Its gradients are exact for each device's share of a mini-batch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +18,14 @@ Objective = Callable[[Array, Teacher, Array, Array, Any], tuple[Array, Array]]
 def objective(
     x: Array, teacher: Teacher, target: Array, mask: Array, settings: SynthesisSettings
 ) -> tuple[Array, Array]:
-    """A chunk's share of L. Its gradient with respect to a set is the gradient of the whole mini-batch's L.
+    """A chunk's share of L. Its gradient with respect to the chunk's sets is that of the whole mini-batch's L.
 
     Args:
       x: c sets, `[c, G, *shape]`.
       teacher: The teacher.
       target: Target classes, `[c, G]` int.
       mask: `[c]` bool. False for sets that only pad the chunk.
-      settings: The settings. A term that couples the sets needs the axis `parallel.AXIS`.
+      settings: The settings. If a term couples the sets, the caller maps over the axis `parallel.AXIS`.
 
     Returns:
       The loss, scalar float32, and the logits `[c, G, K]` float32.
@@ -37,14 +37,14 @@ def objective(
 
 
 def loss(logits: Array, x: Array, target: Array, mask: Array, settings: SynthesisSettings) -> Array:
-    """The objective, given the teacher's logits.
+    """A chunk's share of L, computed from the teacher's logits.
 
-    A term that couples the sets is reduced over the devices, with the part of the other devices held constant. So each
+    A term that couples the sets is reduced over the devices. Each device holds the part of the others constant. So each
     device's gradient is exact, and no collective operation is differentiated.
 
     Args:
       logits: The teacher's logits of x, `[c, G, K]` float32.
-      x: As `objective` takes it, like the other arguments.
+      x: See `objective`.
       target: See `objective`.
       mask: See `objective`.
       settings: See `objective`.
@@ -79,7 +79,7 @@ def loss(logits: Array, x: Array, target: Array, mask: Array, settings: Synthesi
 
 
 def batch_mean(values: Array, mask: Array, settings: SynthesisSettings) -> Array:
-    """The mean over the mini-batch of values `[c, G, ...]`, with the part of the other devices held constant."""
+    """The mean of values `[c, G, ...]` over the mini-batch. The part of the other devices is held constant."""
     local = jnp.where(mask.reshape(-1, *[1] * (values.ndim - 1)), values, 0.0).sum(axis=(0, 1))
     others = lax.stop_gradient(lax.psum(lax.stop_gradient(local), parallel.AXIS) - local)
     return (local + others) / settings.batch_size
@@ -91,12 +91,12 @@ def set_logits(teacher: Teacher, x: Array) -> Array:
 
 
 def flat_samples(teacher: Teacher, x: Array) -> Array:
-    """The samples of sets `[c, G, *shape]` as `[c G, *shape]`, in the precision of the teacher's variables."""
+    """Reshapes sets `[c, G, *shape]` to `[c G, *shape]`, in the precision of the teacher's variables."""
     leaves = [leaf for leaf in jax.tree.leaves(teacher.variables) if jnp.issubdtype(leaf.dtype, jnp.floating)]
     return x.reshape(-1, *x.shape[2:]).astype(leaves[0].dtype if leaves else x.dtype)
 
 
 def _with_other_devices(local: Array) -> Array:
-    """The arrays of all devices in order, `[D, ...]`. Only this device's own is differentiated."""
+    """The arrays of all D devices in order, `[D, ...]`. Only this device's own array is differentiated."""
     everything = lax.all_gather(lax.stop_gradient(local), parallel.AXIS)
     return lax.dynamic_update_index_in_dim(everything, local, lax.axis_index(parallel.AXIS), 0)

@@ -1,4 +1,4 @@
-"""The settings of the synthesis, and the check that they can work."""
+"""The settings of the synthesis, and their check."""
 
 import dataclasses
 from collections.abc import Callable
@@ -24,10 +24,10 @@ class Weights:
 
     Attributes:
       cls: Weight of the cross entropy to the target class.
-      contr: Weight of the contrastive pull within a set.
+      contr: Weight of the contrastive term.
       tv: Weight of the data prior `tv`, the total variation of images.
-      entropy: Weight of the evenness of the classes over a mini-batch. This term couples the sets.
-      priors: Other data priors with their weights: pairs of a name in `PRIORS`, or a `Prior`, and a weight.
+      entropy: Weight of the term that makes a mini-batch use all classes evenly. This term couples the sets.
+      priors: Other data priors, as pairs `(prior, weight)`. A prior is a name in `PRIORS`, or a `Prior`.
     """
 
     cls: float = 1.0
@@ -38,7 +38,7 @@ class Weights:
 
     @property
     def data_priors(self) -> tuple[tuple[Prior, float], ...]:
-        """All data priors of weight other than 0, each with its weight."""
+        """All data priors whose weight is not 0, each with its weight."""
         weighed: tuple[tuple[str | Prior, float], ...] = (("tv", self.tv), *self.priors)
         return tuple((PRIORS[p] if isinstance(p, str) else p, weight) for p, weight in weighed if weight)
 
@@ -49,23 +49,22 @@ class SynthesisSettings:
 
     Attributes:
       num_batches: M, the number of mini-batches.
-      batch_size: N, samples in a mini-batch.
-      num_groups: G, samples in a set, each with another target class.
-      num_steps: T, steps of a sample. With 0 the samples stay where they start.
+      batch_size: N, the number of samples in a mini-batch.
+      num_groups: G, the number of samples in a set, all with different target classes.
+      num_steps: T, the number of steps of a sample. With 0, the samples are the start samples.
       step_size: Step size eta of the first mini-batch.
       schedule: How the step size changes over the mini-batches, one of `schedules.SYNTHESIS_SCHEDULES`.
       decay_magnitude: Number of decades by which the step size falls.
-      optimizer: `sgd` or `adam`.
-      langevin_temperature: Temperature of the Langevin noise. 0 is CAKE, 1 is LAKE.
+      optimizer: Optimizer of the samples, `sgd` or `adam`.
+      langevin_temperature: Langevin temperature T_L. 0 is CAKE, 1 is LAKE.
       precision: Precision of the teacher's arithmetic, `float32` or `bf16`. Samples and losses are always float32.
-      contrastive: `mse`, `snn`, or a function of one set's logits `[G, K]` to a scalar.
-      snn_temperature: Temperature of `snn`.
+      contrastive: The contrastive term: `mse`, `snn`, or a function that maps one set's logits `[G, K]` to a scalar.
+      snn_temperature: Temperature of `snn`, in squared logit units.
       weights: Weights of the loss terms.
-      start: p(x): a name in `STARTS`, or a function `(key, G, spec) -> [G, *shape]`.
-      targets: p(y): a name in `TARGETS`, or a function `(key, K, G) -> [G]` int.
-      sets_per_chunk: Sets that take their T steps together on a device. 0 chooses by the backend and the teacher's
-        cost, with the same result on 1, 2 and 4 devices. With one value of it, samples are bitwise the same on any
-        number of devices.
+      start: The start p(x): a name in `STARTS`, or a function `(key, G, spec) -> [G, *shape]`.
+      targets: Distribution p(y) of target classes: a name in `TARGETS`, or a function `(key, K, G) -> [G]` int.
+      sets_per_chunk: Number of sets in a chunk. A fixed number gives bitwise the same samples on any number of devices.
+        0 chooses by the backend and the teacher's cost, and gives the same samples on 1, 2 and 4 devices.
     """
 
     num_batches: int = 10
@@ -102,12 +101,12 @@ class SynthesisSettings:
 
     @property
     def draw_start(self) -> Callable[[Array, int, DataSpec], Array]:
-        """The function that `start` names, or is."""
+        """The function that draws start samples: `start`, or the function with this name."""
         return STARTS[self.start].draw if isinstance(self.start, str) else self.start
 
     @property
     def draw_targets(self) -> Targets:
-        """The function that `targets` names, or is."""
+        """The function that draws target classes: `targets`, or the function with this name."""
         return TARGETS[self.targets] if isinstance(self.targets, str) else self.targets
 
     def step_size_of(self, batch: int) -> float:
@@ -136,7 +135,7 @@ def checked(settings: S, spec: DataSpec) -> S:
         checks.not_negative(f"synthesis.{name}", getattr(settings, name))
     if settings.num_groups > spec.num_classes:
         raise CakeError(
-            f"synthesis.num_groups: {settings.num_groups} groups need as many classes, the data has {spec.num_classes}"
+            f"synthesis.num_groups: {settings.num_groups} is more than the {spec.num_classes} classes of the data"
         )
     if settings.batch_size % settings.num_groups:
         raise CakeError(
@@ -153,7 +152,9 @@ def checked(settings: S, spec: DataSpec) -> S:
         if STARTS[settings.start].needs_images and not spec.is_image:
             raise CakeError(f"synthesis.start: inputs of shape {spec.shape} are no images; set it to 'normal'")
     if settings.contrastive == "snn" and settings.num_sets < 2:
-        raise CakeError("synthesis.contrastive: 'snn' needs two sets or more a mini-batch; raise synthesis.batch_size")
+        raise CakeError(
+            "synthesis.contrastive: 'snn' needs at least two sets in a mini-batch; raise synthesis.batch_size"
+        )
     for prior, _ in settings.weights.priors:
         if isinstance(prior, str):
             checks.one_of("synthesis.weights", prior, PRIORS)

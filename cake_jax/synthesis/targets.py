@@ -1,4 +1,4 @@
-"""Distributions p(y) of target classes by name. One of them is one function and one line of `TARGETS`."""
+"""Distributions p(y) of target classes by name. A new distribution is one function and one line of `TARGETS`."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ Targets = Callable[[Array, int, int], Array]
 
 
 def distinct(key: Array, num_classes: int, num_groups: int) -> Array:
-    """G different classes in random order, `[G]` int32.
+    """Draws G different classes in random order, `[G]` int32.
 
     Source: CAKE (arXiv 2306.02090), p(y) of Algorithm 1.
     """

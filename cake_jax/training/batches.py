@@ -10,16 +10,16 @@ from cake_jax.augment import augment
 from cake_jax.training.labels import Labels
 from cake_jax.types import DataSpec
 
-# (keys [B], x [B, *shape], labels of B examples, context) -> (x, labels), traced into the compiled step. A key belongs
-# to an epoch, a step and an example's place in the batch, whatever the number of devices. `context` is the pytree of
-# arrays that `trainer.epochs` was given: a teacher, for example, which labels the batch here. Hashable, and equal for
-# equal functions.
+# (keys [B], x [B, *shape], labels of B examples, context) -> (x, labels), traced into the compiled step. A key depends
+# on the epoch, the step and the example's place in the batch, not on the number of devices. `context` is the pytree of
+# arrays that `trainer.epochs` received, for example a teacher that labels the batch. The function must be hashable, and
+# equal functions must compare equal.
 MakeBatch = Callable[[Array, Array, Labels, Any], tuple[Array, Labels]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmented:
-    """Augments the images of a batch. Labels stay as they are.
+    """Augments the images of a batch. Labels stay unchanged.
 
     Attributes:
       names: Names in `cake_jax.augment.NAMES`, applied in this order.

@@ -1,4 +1,4 @@
-"""Distillation: a student trains on labelled samples and on nothing else."""
+"""Distillation: a student trains on labelled samples alone."""
 
 import flax.linen as nn
 import jax
@@ -28,15 +28,15 @@ def distill(
     Args:
       key: A `jax.random.key`.
       model: The student's architecture. A Flax Linen module starts from new weights. A Flax NNX module starts from its
-        own weights, and is not changed: `student.apply_fn.module.merge(student.variables)` is the trained NNX module.
+        own weights and stays unchanged. `student.apply_fn.module.merge(student.variables)` is the trained NNX module.
       samples: N samples with the teacher's logits.
       settings: How the student is trained.
       loss: The loss of the student's logits and the teacher's labels, `(logits [B, K], Labels) -> [B]`.
-      spec: Specification of the inputs, which the student keeps. By default the shape and the number of classes are
-        those of the samples, and one pixel is one normalised unit.
+      spec: Specification of the student's inputs. By default shape and number of classes are those of the samples, and
+        pixels equal normalised units.
 
     Returns:
-      The student, which is itself a `Teacher`.
+      The trained student as a `Teacher`.
 
     Raises:
       CakeError: Settings or model do not fit, or the loss became NaN.

@@ -1,4 +1,4 @@
-"""Labels: what a model learns from."""
+"""The labels that a model learns from."""
 
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ class Labels(NamedTuple):
 
     Attributes:
       classes: Hard labels, `[N]` int.
-      logits: The teacher's logits, `[N, K]`. None if the labels are classes alone.
+      logits: The teacher's logits, `[N, K]`. None if there are only hard labels.
     """
 
     classes: Any
@@ -18,5 +18,5 @@ class Labels(NamedTuple):
 
 
 def from_logits(logits: np.ndarray) -> Labels:
-    """Labels of the teacher's logits `[N, K]`: the hard label is the argmax."""
+    """Makes labels from the teacher's logits `[N, K]`. The hard label is the argmax."""
     return Labels(logits.argmax(axis=-1).astype(np.int32), logits)

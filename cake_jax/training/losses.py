@@ -8,12 +8,12 @@ from jax import Array
 from cake_jax import checks, losses
 from cake_jax.training.labels import Labels
 
-# (a model's logits [B, K], labels of B examples) -> [B]. Hashable, and equal for equal losses.
+# (a model's logits [B, K], labels of B examples) -> [B]. It must be hashable, and equal losses must compare equal.
 Loss = Callable[[Array, Labels], Array]
 
 
 def classification_loss(logits: Array, labels: Labels) -> Array:
-    """Cross entropy of logits `[B, K]` to the classes, in nats, `[B]`."""
+    """Cross entropy of logits `[B, K]` to the hard labels, in nats, `[B]`."""
     return losses.cross_entropy(logits, labels.classes)
 
 
@@ -37,7 +37,7 @@ class DistillationLoss:
         checks.fraction("student.hard_weight", self.hard_weight, with_one=True)
 
     def __call__(self, logits: Array, labels: Labels) -> Array:
-        """Nats, `[B]`, of student logits `[B, K]` and labels with the teacher's logits."""
+        """The loss in nats, `[B]`, of student logits `[B, K]` and labels that have the teacher's logits."""
         return losses.distillation(
             logits, labels.logits, labels.classes, temperature=self.temperature, hard_weight=self.hard_weight
         )

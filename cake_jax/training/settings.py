@@ -1,4 +1,4 @@
-"""The settings of a training, and the check that they can work."""
+"""The settings of a training, and their check."""
 
 import dataclasses
 
@@ -14,17 +14,17 @@ class TrainSettings:
     """How a model is trained. Hashable.
 
     Attributes:
-      epochs: Passes over the data.
-      batch_size: Examples in a step, over all devices. A smaller data set is one batch.
+      epochs: Number of passes over the data.
+      batch_size: Number of examples in a step, over all devices. A data set with fewer examples is one batch.
       learning_rate: The highest learning rate.
       optimizer: `sgd` (with momentum), `adam` or `adamw`.
       schedule: Schedule of the learning rate over the steps: `constant`, `one_cycle` or `multi_step`.
       momentum: Momentum of SGD.
-      weight_decay: L2 penalty on all parameters. For AdamW, its decoupled decay.
+      weight_decay: L2 penalty on all parameters. With AdamW, the decoupled weight decay.
       validation_fraction: Share of the data that is held out for validation.
-      augment: Names in `cake_jax.augment.NAMES`. Each training image is augmented by them in this order, anew in every
-        epoch. A student's labels stay the teacher's answers to the image before augmentation. So a student should be
-        augmented only in ways that leave the teacher's answer unchanged.
+      augment: Names in `cake_jax.augment.NAMES`. Each training image is augmented in this order, with new draws in each
+        epoch. A student's labels stay the teacher's answers to the images before augmentation. So for a student, choose
+        only augmentations that do not change the teacher's answers.
     """
 
     epochs: int = 30
@@ -48,7 +48,7 @@ def checked(settings: TrainSettings, spec: DataSpec, stage: str) -> TrainSetting
     Args:
       settings: The settings.
       spec: Specification of the inputs.
-      stage: The part of the config that the settings come from, for messages.
+      stage: Section of the config that holds the settings, for messages.
 
     Raises:
       CakeError: A value does not fit. The message names its field and what to do.

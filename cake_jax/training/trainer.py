@@ -22,7 +22,7 @@ from cake_jax.training.losses import Loss
 from cake_jax.training.settings import TrainSettings
 from cake_jax.types import CakeError, DataSpec, first_line
 
-# Bytes of inputs that the host hands over in one device call. It bounds the memory for data of any size.
+# Highest number of bytes of inputs in one device call. It bounds the memory for data of any size.
 _CALL_BYTES = 64 * 2**20
 
 Module = nn.Module | NNXModule
@@ -45,11 +45,11 @@ class TrainState(NamedTuple):
 
 
 class EpochInfo(NamedTuple):
-    """Figures of one epoch.
+    """Results of one epoch.
 
     Attributes:
       epoch: Number of epochs done.
-      loss: Mean loss over the training steps, nats.
+      loss: Mean loss over the training steps, in nats.
       accuracy: Share of the training examples whose argmax is the hard label, measured during the steps.
       validation_loss: Mean loss on the held-out examples after the epoch. None if there are none.
       validation_accuracy: Accuracy on the held-out examples after the epoch. None if there are none.
@@ -65,14 +65,14 @@ class EpochInfo(NamedTuple):
 def init(
     key: Array, module: Module, spec: DataSpec, settings: TrainSettings, variables: dict[str, Any] | None = None
 ) -> TrainState:
-    """A training state before the first epoch.
+    """Makes the training state before the first epoch.
 
     Args:
       key: The key of the weights.
       module: The architecture, called as `module(x, train=...)`, or as `module(x)` if it takes no `train`.
       spec: Specification of the inputs.
       settings: The settings. Their optimizer decides the structure of `opt_state`.
-      variables: The variables to start from. By default the module is freshly initialised.
+      variables: The module's variables before the first step. By default the module is freshly initialised.
 
     Returns:
       The state.
@@ -112,10 +112,10 @@ def epochs(
     context: Any = None,
     steps_per_call: int = 0,
 ) -> Iterator[tuple[TrainState, EpochInfo]]:
-    """Trains from `state` to the last epoch, and yields the state after each.
+    """Trains from `state` to the last epoch, and yields the state after each epoch.
 
-    An epoch depends on `key` and its number alone. So a training that goes on from a saved state ends in the same
-    result as an uninterrupted one.
+    The draws of an epoch depend on `key` and the epoch's number alone. So a resumed training gives the same result as
+    an uninterrupted one.
 
     Args:
       key: The key of the training.
@@ -123,17 +123,17 @@ def epochs(
       module: The architecture.
       spec: Specification of the inputs.
       x: Inputs, `[N, *spec.shape]`, normalised.
-      labels: Their labels.
+      labels: Labels of the inputs.
       settings: Settings that `settings.checked` accepts.
-      loss: The loss of the model's logits. A module with a method `class_loss`, such as a support vector machine, is
-        trained with that method if the labels are classes alone.
+      loss: The loss. If there are only hard labels, the method `class_loss` of a module that has one replaces `loss`.
+        Support vector machines have one.
       make_batch: Makes the batch of a step from stored examples. By default images are augmented as `settings` say.
       context: A pytree of arrays that `make_batch` receives, such as the teacher.
-      steps_per_call: Steps in a device call. 0 chooses. With a number and a constant learning rate, one compiled
-        program serves data that grow from call to call.
+      steps_per_call: Number of steps in a device call. 0 takes all steps of an epoch if their inputs are small enough.
+        With a fixed number and a constant learning rate, one compiled program serves data that grow from call to call.
 
     Yields:
-      The state and the figures of each epoch.
+      The state and the results of each epoch.
 
     Raises:
       CakeError: The loss is not finite, or a step has fewer examples than there are devices.
@@ -188,7 +188,7 @@ def _optimizer(settings: TrainSettings, num_steps: int) -> optax.GradientTransfo
 
 
 def _schedule_of(settings: TrainSettings, steps_per_epoch: int) -> tuple[TrainSettings, int]:
-    """The settings and the number of steps that the compiled step depends on.
+    """The settings and the number of steps on which the compiled step depends.
 
     With a constant learning rate, the compiled step does not depend on the number of steps.
     """
@@ -198,7 +198,7 @@ def _schedule_of(settings: TrainSettings, steps_per_epoch: int) -> tuple[TrainSe
 
 
 def _permutation(key: Array, count: int) -> np.ndarray:
-    """The numbers 0 to count - 1 in random order. NumPy shuffles on the host, so no count compiles a program."""
+    """The numbers 0 to count - 1 in random order. NumPy shuffles on the host, so a new count compiles no program."""
     return np.random.default_rng(np.asarray(jax.random.key_data(key))).permutation(count)
 
 
@@ -207,7 +207,7 @@ def _rows(labels: Labels, index: np.ndarray) -> Labels:
 
 
 def _losses(module: Module, loss: Loss, params: Any, logits: Array, labels: Labels, *, batch_size: int) -> Array:
-    """The loss of each example, `[B]`: the module's own if the labels are classes alone and it has one."""
+    """The loss of each example, `[B]`. If there are only hard labels, a module's own `class_loss` replaces `loss`."""
     if labels.logits is None and hasattr(module, "class_loss"):
         return module.class_loss(params, logits, labels.classes, batch_size)
     return loss(logits, labels)
@@ -217,7 +217,7 @@ def _losses(module: Module, loss: Loss, params: Any, logits: Array, labels: Labe
 def _device_function(
     module: Module, settings: TrainSettings, num_steps: int, loss: Loss, make_batch: MakeBatch | None
 ) -> Callable:
-    """A program that takes n steps of an epoch in a scan. The steps are given by their numbers `[n]`.
+    """Compiles a program that takes n steps of an epoch in a scan. `steps` are their numbers, `[n]`.
 
     `(state, x [D, n, b, *shape], labels [D, n, b, ...], epoch_key, steps [n], context) -> (state, (loss [n],
     accuracy [n]))`
@@ -242,7 +242,7 @@ def _device_function(
             return value, (new_state, accuracy)
 
         (value, (new_state, accuracy)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-        # Collections that do not change stay out of the mean: a mean of equal numbers may differ in its last bit.
+        # Unchanged collections stay out of the mean, because a mean of equal numbers may differ in the last bit.
         gradient, new_state, figures = lax.pmean((gradient, new_state, (value, accuracy)), parallel.AXIS)
         model_state = {**model_state, **new_state}
         updates, opt_state = optimizer.update(gradient, opt_state, params)
@@ -261,7 +261,7 @@ def _takes_train(module: nn.Module) -> bool:
 
 
 def _example_keys(key: Array, count: int) -> Array:
-    """Keys of this device's `count` examples, by their places in the whole batch."""
+    """The keys of this device's `count` examples. A key depends on the example's place in the whole batch."""
     places = lax.axis_index(parallel.AXIS) * count + jnp.arange(count)
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, places)
 

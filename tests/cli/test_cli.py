@@ -11,6 +11,7 @@ import runs
 from runs import ROOT, error_of
 
 from cake_jax import config as config_lib
+from cake_jax.cli import processes
 from cake_jax.run import experiment
 from cake_jax.run.run_folder import flat
 
@@ -42,7 +43,11 @@ def test_arguments_that_cannot_be_parsed_are_refused(arguments, message, tmp_pat
     ("arguments", "code", "message"),
     [
         ([f"{DIGITS}:nope"], 2, "config: no variant 'nope'; there are smoke, "),
-        ([DIGITS, "--config.synthesis.num_groups=11"], 1, "synthesis.num_groups: 11 groups need as many classes"),
+        (
+            [DIGITS, "--config.synthesis.num_groups=11"],
+            1,
+            "synthesis.num_groups: 11 is more than the 10 classes",
+        ),
     ],
 )
 def test_a_wrong_input_is_one_line_of_the_script(arguments, code, message, tmp_path):

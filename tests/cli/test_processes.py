@@ -83,6 +83,6 @@ def test_an_error_of_all_processes_is_printed_once(tmp_path, capfd):
     assert ended.code == 1
     stderr = capfd.readouterr().err + ended.err
     assert [line for line in stderr.splitlines() if line.startswith("error:")] == [
-        "error: synthesis.num_groups: 7 groups need as many classes, the data has 2"
+        "error: synthesis.num_groups: 7 is more than the 2 classes of the data"
     ]
     assert "Traceback" not in stderr

@@ -67,7 +67,7 @@ def test_smoothness_lowers_the_total_variation():
     """The returned loss contains the total variation, times its weight."""
     variations = []
     for smoothness in (0.0, 10.0):
-        settings = prepared("ideal", IMAGES, num_steps=20, smoothness=smoothness)
+        settings = prepared("ideal", IMAGES, num_steps=20, smoothness=smoothness, features=(4, 4, 4), latent_size=4)
         x, target, loss, _ = make_images(KEY, IMAGE_TEACHER, settings)
         variations.append(float(losses.total_variation(x).mean()))
         expected = loss_by_formula(logits_of(x), target) + smoothness * variations[-1]

@@ -9,7 +9,7 @@ from cake_jax.methods.ideal import IdealSettings
 from cake_jax.methods.method import GuideSettings, own_fields, with_method_defaults
 from cake_jax.synthesis import SynthesisSettings, Weights
 from cake_jax.training import TrainSettings
-from cake_jax.types import ACCESS
+from cake_jax.types import ACCESS, DataSpec
 
 
 def test_plain_settings_get_the_methods_defaults():
@@ -27,6 +27,21 @@ def test_changed_fields_of_plain_settings_are_kept():
 def test_settings_of_the_methods_own_kind_are_kept_whole():
     for kind, settings in ((IdealSettings, IdealSettings(num_steps=256)), (SynthesisSettings, SynthesisSettings())):
         assert with_method_defaults(kind, settings) is settings
+
+
+def test_settings_of_another_method_are_refused():
+    for kind, settings in ((LakeSettings, CakeSettings()), (IdealSettings, CakeSettings())):
+        message = message_of(with_method_defaults, kind, settings)
+        assert message.startswith("settings: CakeSettings ")
+        assert message.endswith(f"pass {kind.__name__}")
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("spec", [DataSpec((2,), 2), DataSpec((4, 4, 1), 2)], ids=["vectors", "images"])
+def test_prepared_settings_can_be_prepared_again(name, spec):
+    """`synthesize` prepares the settings of a run, which the run has prepared already."""
+    once = METHODS[name].prepare(METHODS[name].settings(num_batches=2, batch_size=6, num_groups=2), spec)
+    assert METHODS[name].prepare(once, spec) == once
 
 
 def test_cake_and_lake_differ_in_their_temperature():

@@ -14,7 +14,6 @@ from cake_jax.methods import METHODS
 from cake_jax.run import synthesis_stage
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
-from cake_jax.training import trainer
 
 # `inversion` needs a teacher with batch norm.
 NAMES = [name for name in METHODS if name != "inversion"]
@@ -101,12 +100,12 @@ def test_a_method_makes_images(name, digits, tmp_path):
 
 @pytest.mark.parametrize("dataset", ["two_moons", "digits"])
 def test_inversion_runs_with_a_teacher_that_has_batch_norm(dataset, tmp_path):
-    config = small_config("inversion", dataset, **{"teacher.epochs": 1, "student.epochs": 1})
+    fields = {"teacher.epochs": 1, "run.student": False, "run.evaluation": False}
+    config = small_config("inversion", dataset, **fields)
     config.teacher.model.options = ConfigDict({"batch_norm": True})
-    results = runs.run(config, tmp_path, report=False)
+    results = runs.run(config, tmp_path, report=dataset == "digits")
     assert results["samples"]["count"] == 160
     assert results["queries"]["synthesis"] == {"forward": 160, "gradient": 480}
-    assert results["student"]["test_accuracy"] > 0
 
 
 @pytest.mark.parametrize(
@@ -148,24 +147,6 @@ def test_a_stop_between_rounds_changes_nothing(
     assert made == rounds_made
     assert runs.outcome_of(tmp_path) == expected
     assert not (tmp_path / "rounds" / "training").exists()
-
-
-def test_a_guide_student_trains_on_all_samples_so_far(finished, tmp_path, monkeypatch):
-    fields = {"teacher.from_run": str(finished), "methods.ideal.student.epochs": 2}
-    fields |= {"run.student": False, "run.evaluation": False}
-    calls, epochs = [], trainer.epochs
-
-    def watched(key, state, module, spec, x, labels, settings, **options):
-        calls.append((int(state.epoch), settings.epochs, np.array(x), np.array(labels.logits)))
-        return epochs(key, state, module, spec, x, labels, settings, **options)
-
-    monkeypatch.setattr(trainer, "epochs", watched)
-    runs.run(small_config("ideal", **fields), tmp_path, report=False)
-    samples = load_run(tmp_path).samples.select()
-    assert [(first, last) for first, last, _, _ in calls] == [(0, 2), (2, 4), (4, 6), (6, 8)]
-    for done, (_, _, x, logits) in enumerate(calls, start=1):
-        np.testing.assert_array_equal(x, samples.x[: 40 * done])
-        np.testing.assert_array_equal(logits, samples.logits[: 40 * done])
 
 
 def test_a_sequential_method_is_refused_to_several_processes(finished, tmp_path, monkeypatch):

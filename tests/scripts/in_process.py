@@ -9,7 +9,7 @@ import pytest
 import runs
 
 from cake_jax import report
-from cake_jax.cli import runner
+from cake_jax.cli import many_runs
 from cake_jax.run.run_folder import saved_results
 
 
@@ -27,7 +27,7 @@ def call(folder, name, *arguments):
         return saved_results(folder / workdir)
 
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
-        patch.setattr(runner, "run", run)
+        patch.setattr(many_runs, "run", run)
         patch.setattr(report, "write", lambda record: None)
         patch.setattr(sys, "argv", [name, *arguments])
         patch.chdir(folder)

@@ -1,4 +1,4 @@
-"""The Langevin kernel on energies whose trajectory and stationary distribution are known."""
+"""The Langevin step on losses whose trajectories and stationary distributions are known."""
 
 import functools
 
@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cake_errors import message_of
 from jax import lax
 
-from cake_jax import langevin
-from cake_jax.types import CakeError
+from cake_jax.synthesis import langevin
 
 SGD = langevin.OPTIMIZERS["sgd"]()
 ADAM = langevin.OPTIMIZERS["adam"]()
@@ -22,7 +22,7 @@ def random(*shape, seed=0):
 
 @functools.partial(jax.jit, static_argnames=("num_steps", "temperature"))
 def quadratic(key, x, a, eta, *, num_steps, temperature):
-    """Final samples on the energy `a x^2 / 2`."""
+    """The samples after `num_steps` steps on the loss `a x^2 / 2`."""
 
     def body(_, state):
         return langevin.step(key, state, a * state.x, step_size=eta, temperature=temperature, optimizer=SGD)[0]
@@ -35,19 +35,20 @@ def quadratic(key, x, a, eta, *, num_steps, temperature):
     [(1.0, 0.2, 1.0), (4.0, 0.05, 1.0), (1.0, 1.0, 1.0), (0.5, 2.0, 1.0), (2.0, 0.75, 1.0), (2.0, 0.25, 0.1)],
 )
 def test_stationary_variance(a, eta, temperature):
-    # Independent chains, one sample each: the standard error of a Gaussian's variance is var sqrt(2 / n).
-    n, num_steps = 40_000, 100  # The start is forgotten as |1 - eta a|^steps, at most 0.8^100.
+    """Each sample is a chain of its own. The standard error of a Gaussian's variance is var sqrt(2 / n)."""
+    # The effect of the start shrinks as |1 - eta a|^steps, at most 0.8^100.
+    n, num_steps = 40_000, 100
     x = quadratic(jax.random.key(0), jnp.full(n, 3.0), a, eta, num_steps=num_steps, temperature=temperature)
     x = np.asarray(x, np.float64)
     expected = temperature / (a * (1 - eta * a / 2))
     assert abs(x.var() - expected) < 4 * expected * np.sqrt(2 / n)
     assert abs(x.mean()) < 4 * np.sqrt(expected / n)
-    # Gaussian: the fourth moment is 3 var^2, with a standard error of var^2 sqrt(96 / n).
+    # The fourth moment of a Gaussian is 3 var^2, with a standard error of var^2 sqrt(96 / n).
     assert abs((x**4).mean() - 3 * expected**2) < 4 * expected**2 * np.sqrt(96 / n)
 
 
-def test_successive_noise_is_independent():
-    # Where eta a = 1 the next state is the noise alone, so states of successive steps are uncorrelated.
+def test_noise_of_successive_steps_is_independent():
+    """With eta a = 1 the next state is the noise alone, so states of successive steps are uncorrelated."""
     key, n, eta = jax.random.key(1), 40_000, 0.5
     state, states = langevin.init(jnp.zeros(n), SGD), []
     for _ in range(3):
@@ -60,16 +61,16 @@ def test_successive_noise_is_independent():
 @pytest.mark.parametrize(("a", "eta"), [(1.0, 0.1), (4.0, 0.2), (2.0, 0.75)])
 def test_temperature_zero_is_gradient_descent(a, eta):
     x0, state = random(3, 4), langevin.init(jnp.asarray(random(3, 4)), SGD)
-    energy = [np.sum(a * x0**2 / 2)]
+    loss = [np.sum(a * x0**2 / 2)]
     for t in range(1, 11):
         state, _ = langevin.step(jax.random.key(0), state, a * state.x, step_size=eta, optimizer=SGD)
         np.testing.assert_allclose(state.x, x0 * (1 - eta * a) ** t, rtol=1e-5)
-        energy.append(np.sum(a * np.asarray(state.x) ** 2 / 2))
+        loss.append(np.sum(a * np.asarray(state.x) ** 2 / 2))
         assert int(state.step) == t
-    assert (np.diff(energy) < 0).all()
+    assert (np.diff(loss) < 0).all()
 
 
-def test_gradient_norm():
+def test_gradient_norm_by_hand():
     state = langevin.init(jnp.zeros((2, 2)), SGD)
     gradient = jnp.array([[1.0, 2.0], [2.0, 4.0]])
     _, info = langevin.step(jax.random.key(0), state, gradient, step_size=0.1, temperature=1.0, optimizer=SGD)
@@ -102,13 +103,13 @@ def test_temperature_zero_draws_no_noise(optimizer):
 
 
 def noise(seed, step, eta=0.5):
-    """What a step adds to samples at rest."""
+    """The noise that a step adds to samples at 0."""
     state = langevin.init(jnp.zeros(100), SGD)._replace(step=jnp.int32(step))
     state, _ = langevin.step(jax.random.key(seed), state, jnp.zeros(100), step_size=eta, temperature=1.0, optimizer=SGD)
     return np.asarray(state.x)
 
 
-def test_noise_is_a_function_of_key_and_step():
+def test_noise_depends_on_the_key_and_the_step():
     np.testing.assert_array_equal(noise(0, 3), noise(0, 3))
     for other in (noise(0, 4), noise(1, 3)):
         assert np.abs(noise(0, 3) - other).min() > 0
@@ -136,22 +137,20 @@ def test_vmap_over_sets_equals_a_loop(name, temperature):
         np.testing.assert_allclose(norms[s], norm, rtol=1e-5)
 
 
-@pytest.mark.parametrize(("optimizer", "temperature"), [("sgd", 0.0), ("sgd", 1.0), ("sgd", 0.5), ("adam", 0.0)])
-def test_check_optimizer_accepts(optimizer, temperature):
-    assert langevin.check_optimizer(optimizer, temperature) is None
+@pytest.mark.parametrize(("optimizer", "temperature"), [("sgd", 0.0), ("sgd", 0.5), ("adam", 0.0)])
+def test_optimizers_and_temperatures_that_go_together_are_accepted(optimizer, temperature):
+    langevin.check_optimizer(optimizer, temperature)
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "temperature", "fault"),
+    ("optimizer", "temperature", "message"),
     [
-        ("adagrad2", 0.0, "adagrad2"),
-        ("adagrad2", 1.0, "adagrad2"),
-        ("adam", 1.0, "optimizer"),
-        ("adam", 0.1, "optimizer"),
-        ("sgd", -1.0, "temperature"),
+        ("adagrad2", 0.0, "synthesis.optimizer: 'adagrad2' is not one of sgd, adam"),
+        ("adagrad2", 1.0, "synthesis.optimizer: 'adagrad2' is not one of sgd, adam"),
+        ("adam", 1.0, "synthesis.optimizer: Langevin noise needs 'sgd'"),
+        ("adam", 0.1, "synthesis.optimizer: Langevin noise needs 'sgd'"),
+        ("sgd", -1.0, "synthesis.langevin_temperature: -1.0 is below 0"),
     ],
 )
-def test_check_optimizer_refuses(optimizer, temperature, fault):
-    with pytest.raises(CakeError, match=fault) as caught:
-        langevin.check_optimizer(optimizer, temperature)
-    assert "\n" not in str(caught.value)
+def test_optimizers_and_temperatures_that_do_not_go_together_are_refused(optimizer, temperature, message):
+    assert message_of(langevin.check_optimizer, optimizer, temperature).startswith(message)

@@ -18,7 +18,7 @@ VECTORS = DataSpec((7,), 5)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_groups": 6}, "num_groups: 6 groups need as many classes, the data has 5"),
+        ({"num_groups": 6}, "num_groups: 6 is more than the 5 classes of the data"),
         ({"num_groups": 0}, "num_groups: 0 must be above 0"),
         ({"num_batches": 0}, "num_batches: 0 must be above 0"),
         ({"batch_size": 16}, "batch_size: 16 is not a multiple of num_groups = 3"),
@@ -28,7 +28,7 @@ VECTORS = DataSpec((7,), 5)
         ({"schedule": "one_cycle"}, "schedule: 'one_cycle' is not one of constant, linear, cosine"),
         ({"precision": "float16"}, "precision: 'float16' is not one of float32, bf16"),
         ({"contrastive": "cosine"}, "contrastive: 'cosine' is not one of mse, snn"),
-        ({"contrastive": "snn", "batch_size": 3}, "contrastive: 'snn' needs two sets or more a mini-batch"),
+        ({"contrastive": "snn", "batch_size": 3}, "contrastive: 'snn' needs at least two sets in a mini-batch"),
         ({"optimizer": "adam", "langevin_temperature": 1.0}, "optimizer: Langevin noise needs 'sgd'"),
         ({"langevin_temperature": -1.0}, "langevin_temperature: -1.0 is below 0"),
         ({"start": "pink"}, "start: 'pink' is not one of normal, smooth, contrasted"),

@@ -1,1 +1,1 @@
-"""What methods share: the loop over rounds, the guide student, generators in training, synthesis in memory."""
+"""Shared parts of the methods: the loop over rounds, the guide student, training of generators, synthesis in memory."""

@@ -1,4 +1,4 @@
-"""What the methods that train a generator share: settings, training state, and samples."""
+"""Shared parts of the methods that train a generator: settings, training state, and samples."""
 
 import dataclasses
 import functools
@@ -23,12 +23,12 @@ class GeneratorSettings(SynthesisSettings):
     """Settings of a method that trains a generator.
 
     Attributes:
-      num_steps: Adam steps of the generator in a round.
+      num_steps: Number of the generator's Adam steps in a round.
       step_size: Learning rate of Adam.
       latent_size: Width of the latents.
-      features: Features of the generator, as in `models.generators`. Empty for its default.
-      spread: Spread of the generator's output, as in `models.generators`.
-      moments: Whether each generated image gets the mean and deviation of the specification.
+      features: Widths of the generator's layers, as in `models.generators`. Empty for the default widths.
+      spread: Standard deviation before the generator's sigmoid, as in `models.generators`.
+      moments: Whether each generated image gets the mean and standard deviation of the specification.
       blur: Standard deviation of the generator's Gaussian blur, in pixels. 0 for none.
       beta1: Decay of Adam's first moment.
       beta2: Decay of Adam's second moment.
@@ -99,20 +99,20 @@ def checked(settings: S, method: str, spec: DataSpec) -> S:
 
 
 def module_of(settings: GeneratorSettings, spec: DataSpec) -> nn.Module:
-    """The generator that the settings describe."""
+    """Makes the generator that the settings describe."""
     return generator(spec, settings.features, settings.spread, moments=settings.moments, blur=settings.blur)
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "spec", "extra"))
 def start(key: Array, settings: GeneratorSettings, spec: DataSpec, *, extra: int = 0) -> GeneratorState:
-    """A new generator. Its latents are `latent_size + extra` wide."""
+    """Initialises a generator whose latents have `latent_size + extra` values."""
     z = np.zeros((2, settings.latent_size + extra), np.float32)
     params = module_of(settings, spec).init(key, z)["params"]
     return GeneratorState(params, adam(settings).init(params))
 
 
 def draw(key: Array, settings: GeneratorSettings, spec: DataSpec, params: Any) -> Array:
-    """`batch_size` generated inputs `[N, *shape]` of new latents z ~ N(0, I)."""
+    """Generates N = `batch_size` inputs `[N, *shape]` from new latents z ~ N(0, I)."""
     z = jax.random.normal(key, (settings.batch_size, settings.latent_size))
     return generate(module_of(settings, spec), params, z)
 
@@ -123,7 +123,7 @@ def adam(settings: GeneratorSettings) -> optax.GradientTransformation:
 
 
 def updated(state: GeneratorState, gradient: Any, settings: GeneratorSettings) -> GeneratorState:
-    """The state after a step down `gradient`, a pytree like `state.params`."""
+    """Returns the state after a step down `gradient`, a pytree like `state.params`."""
     updates, opt_state = adam(settings).update(gradient, state.opt_state, state.params)
     return GeneratorState(optax.apply_updates(state.params, updates), opt_state)
 
@@ -131,12 +131,12 @@ def updated(state: GeneratorState, gradient: Any, settings: GeneratorSettings) -
 def answered(
     teacher: Queryable, x: Array, settings: GeneratorSettings, batch: int, target: Array | None = None
 ) -> SampleBatch:
-    """The samples of round `batch` with the teacher's answers, one query each.
+    """Returns the samples of round `batch`. The teacher labels each sample with one query.
 
     Args:
       teacher: The teacher.
       x: Inputs, `[N, *shape]`.
-      settings: The settings.
+      settings: The method's settings.
       batch: Number of the round.
       target: Target classes, `[N]`. None if the method has none.
     """

@@ -1,4 +1,4 @@
-"""The guide student: a student that trains between rounds, and whose answers a method uses."""
+"""The guide student, which trains between rounds. A method uses its answers."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -16,16 +16,16 @@ from cake_jax.types import DataSpec, SampleBatch
 
 
 class GuideStudent:
-    """A student that trains after each round on all samples so far.
+    """A student that trains on the pool after each round.
 
     Attributes:
-      state: Its training state.
+      state: The training state.
     """
 
     def __init__(
         self, key: Array, module: Any, spec: DataSpec, settings: GuideSettings, num_batches: int, batch_size: int
     ) -> None:
-        """An untrained student.
+        """Initialises an untrained student.
 
         Args:
           key: The key of the whole synthesis.
@@ -46,17 +46,17 @@ class GuideStudent:
 
     @property
     def model(self) -> Teacher:
-        """The student as it is now."""
+        """The student in its current state."""
         return trainer.as_model(self._module, self.state, self._spec)
 
     def resume(self, state: trainer.TrainState, batches: Iterable[SampleBatch]) -> None:
-        """Goes on from a saved state, which was trained on `batches`."""
+        """Restores a saved state, and the pool of samples `batches` on which it was trained."""
         self.state = state
         for samples in batches:
             self._add(samples)
 
     def train_on(self, samples: SampleBatch, batch: int) -> dict[str, float]:
-        """Adds the samples of round `batch` and trains on all samples so far. Returns figures of the last epoch."""
+        """Adds the samples of round `batch` to the pool, and trains on it. Returns the last epoch's diagnostics."""
         self._add(samples)
         settings = dataclasses.replace(self._training, epochs=(batch + 1) * self._training.epochs)
         labels = Labels(*(field[: self._count] for field in self._labels))

@@ -12,12 +12,12 @@ from cake_jax.types import Queryable
 
 
 class RoundResult(NamedTuple):
-    """A round that was made.
+    """A finished round.
 
     Attributes:
       batch: Number of the round.
-      round: The method's result.
-      figures: The round's figures for the log: the method's diagnostics, and those of the guide student.
+      round: The result of `Method.make_round`.
+      figures: Values for the log: the method's diagnostics, and the guide student's loss and accuracy.
     """
 
     batch: int
@@ -41,12 +41,12 @@ def make_rounds(
       method: The method.
       settings: Settings that `method.prepare` returned.
       teacher: The teacher, which gives at least `method.access`.
-      state: The state before the first of these rounds: from `method.init`, or saved after the round before.
+      state: The state before the first of these rounds, from `method.init` or saved after an earlier round.
       batches: Numbers of the rounds, in order.
       guide: The guide student, if the method has one.
 
     Yields:
-      Each round, after the guide student has trained on its samples.
+      The result of each round, after the guide student has trained on the pool.
     """
     for batch in batches:
         result = method.make_round(key, state, teacher, guide.model if guide else None, settings, batch)

@@ -31,14 +31,14 @@ def synthesize(
       teacher: A `Teacher`, a `BlackBox`, or a differentiable function of normalised x `[B, *spec.shape]` to logits
         `[B, K]`.
       spec: Specification of the inputs.
-      settings: How the samples are made: the method's own settings, such as `IdealSettings`, or `SynthesisSettings`. Of
-        the latter, fields that differ from their default are kept, and all others get the method's default.
+      settings: Settings of the method's own class, such as `IdealSettings`, or plain `SynthesisSettings`. In plain
+        settings, a field left at its default gets the method's default.
       method: A name in `methods.METHODS`.
       guide: Architecture of the guide student, for methods that have one. By default the MLP of `cake_jax.models`.
       data: Real training data, x `[N, *spec.shape]` and classes `[N]`, for the method `real`.
 
     Returns:
-      `num_batches * batch_size` samples in host memory. `stream` gives them one mini-batch at a time.
+      `num_batches * batch_size` samples in host memory. `stream` yields one mini-batch at a time.
 
     Raises:
       CakeError: Settings or teacher do not fit `spec`, the method needs more access than the teacher gives, or a loss
@@ -58,9 +58,9 @@ def stream(
     guide: nn.Module | None = None,
     data: Examples | None = None,
 ) -> Iterator[Round]:
-    """The rounds of `synthesize`, one at a time. Without a guide student, memory does not grow with their number.
+    """Yields the rounds of `synthesize` one at a time. Arguments and errors are the same.
 
-    Arguments and errors are those of `synthesize`.
+    Without a guide student, memory does not grow with the number of rounds.
     """
     teacher, chosen = as_queryable(teacher, spec), methods.get(method)
     if (teacher.spec.shape, teacher.spec.num_classes) != (spec.shape, spec.num_classes):

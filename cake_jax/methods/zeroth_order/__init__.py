@@ -1,4 +1,4 @@
-"""CAKE for black boxes: with scores the gradient is estimated, with labels alone pairs are bisected."""
+"""CAKE for black boxes. With scores it estimates gradients. With labels alone it bisects pairs."""
 
 from jax import Array
 
@@ -12,17 +12,17 @@ from cake_jax.types import CakeError, Queryable
 def make_round(
     key: Array, state: tuple, teacher: Queryable, student: Teacher | None, settings: ZerothOrderSettings, batch: int
 ) -> Round:
-    """Makes mini-batch number `batch`. It depends on no other mini-batch.
+    """Makes mini-batch number `batch`, independently of all others.
 
     Raises:
-      CakeError: The gradient search is asked for, and the teacher gives labels alone.
+      CakeError: `settings.search` is `gradient`, but the teacher gives labels alone.
     """
     labels_alone = teacher.access == "labels"
     result: boundary_pairs.BoundaryBatch | gradient_search.ZerothOrderBatch
     if settings.search == "boundary" or (settings.search == "auto" and labels_alone):
         result = boundary_pairs.minibatch(key, teacher, settings, batch)
     elif labels_alone:
-        raise CakeError("methods.zeroth_order.search: the teacher answers labels alone, which need 'boundary'")
+        raise CakeError("methods.zeroth_order.search: the teacher answers labels alone; set it to 'boundary'")
     else:
         result = gradient_search.minibatch(key, teacher, settings, batch)
     return Round(state, result.samples, result.info, Queries(forward=result.queries))

@@ -1,8 +1,8 @@
 """Pairs at the decision boundary of a teacher that answers labels alone.
 
-Start samples of different labels are paired. Then the line between the samples of a pair is bisected: each query halves
-the distance of the two samples, which keep different labels. The result is pairs of samples on both sides of the
-boundary and close to it, like CAKE's sets (arXiv 2306.02090), without a gradient.
+Start samples with different labels are paired. Then the line between the two samples of a pair is bisected. Each query
+halves their distance, and their labels stay different. In the end the two samples are close to the boundary, one on
+each side. Such pairs are like CAKE's sets (arXiv 2306.02090), but need no gradient.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,8 @@ class BoundaryInfo(NamedTuple):
 
     Attributes:
       labels: Number of different labels among the samples.
-      distance_start: Median over the pairs of the root mean squared difference of their samples, at the start.
-      distance: The same at the end.
+      distance_start: Root mean squared difference between the two start samples of a pair, median over the pairs.
+      distance: Root mean squared difference between the two final samples of a pair, median over the pairs.
     """
 
     labels: float
@@ -39,7 +39,7 @@ class BoundaryBatch(NamedTuple):
     """A mini-batch.
 
     Attributes:
-      samples: The samples, pair by pair. A pair is numbered as a set, and a sample's target class is its label.
+      samples: The samples, pair by pair. `set_index` is the number of the pair, and `target` is the sample's label.
       info: Diagnostics.
       queries: Number of queries.
     """
@@ -54,11 +54,11 @@ def draw_pairs(key: Array, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
       key: A JAX random key.
-      labels: `[N]` int, with at least two different labels.
+      labels: Labels of the samples, `[N]` int. At least two are different.
 
     Returns:
-      Row numbers of the first and of the second sample of each pair, `[num_pairs(N)]` each. A sample may be in several
-      pairs.
+      Two arrays `[num_pairs(N)]`: row numbers of the first samples, and of the second samples. A sample may be in
+      several pairs.
     """
     first_key, second_key = jax.random.split(key)
     log_weights = -jnp.log((labels[:, None] == labels).sum(axis=1))
@@ -70,16 +70,17 @@ def draw_pairs(key: Array, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def bisect(teacher: Logits, x: np.ndarray, logits: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Bisects the line between the two samples of each pair, `num_steps` times.
 
-    The middle of a pair replaces the first sample if it has the first sample's label. Otherwise it replaces the second.
+    If the midpoint of a pair has the first sample's label, it replaces the first sample. Otherwise it replaces the
+    second sample.
 
     Args:
-      teacher: Inputs `[B, *shape]` to logits `[B, K]`, of which only the argmax is used.
-      x: Pairs of different labels, `[2, P, *shape]`.
+      teacher: A function of inputs `[B, *shape]` that returns logits `[B, K]`. Only their argmax is used.
+      x: P pairs of samples with different labels, `[2, P, *shape]`.
       logits: The teacher's logits of x, `[2, P, K]`.
-      num_steps: k. Each step costs P queries and halves the distance of each pair.
+      num_steps: k, the number of bisections. Each costs P queries and halves the distance in each pair.
 
     Returns:
-      x and logits of the same shapes.
+      The final samples and their logits, in the shapes of `x` and `logits`.
     """
     x, logits = x.copy(), logits.copy()
     for _ in range(num_steps):
@@ -94,21 +95,21 @@ def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, bat
     """Makes the pairs of mini-batch number `batch`.
 
     Args:
-      key: The key of the whole synthesis. The starts are those of `synthesis.minibatch`.
+      key: The key of the whole synthesis. The start samples are those of `synthesis.minibatch`.
       teacher: The teacher. Only its labels are used.
       settings: Settings that `prepare` returns.
-      batch: m, from 0 to M - 1.
+      batch: m, the number of the mini-batch, from 0 to M - 1.
 
     Raises:
-      CakeError: All starts have the same label, or the black box fails.
+      CakeError: All start samples have the same label, or the black box fails.
     """
     x, _ = draw_batch(key, settings, teacher.spec, batch)
     logits = teacher.predict(x)
     labels = logits.argmax(-1)
     if (labels == labels[0]).all():
         raise CakeError(
-            f"synthesis.start: the teacher gives all samples of mini-batch {batch} the label {labels[0]}, so there is "
-            "no boundary between them; try another start or a larger synthesis.batch_size"
+            f"synthesis.start: all start samples of mini-batch {batch} have the label {labels[0]}; "
+            "try another start or a larger synthesis.batch_size"
         )
     chosen = np.stack(draw_pairs(random_keys.pairs(key, batch), labels))
     start, num_steps = x[chosen], settings.bisections

@@ -1,15 +1,15 @@
-"""CAKE on a linear model of the teacher, which finite differences of the teacher's answers correct.
+"""CAKE on a linear model of the teacher. Finite differences of the teacher's answers correct the model.
 
-L is a known, differentiable function of the logits z. So its gradient with respect to x needs only the teacher's
-Jacobian J = dz/dx. Each sample carries a linear model of the teacher: z and J at the point of the last look. A look
-asks for z and for the slopes of z along q orthonormal directions u, and corrects J along these directions alone,
+L is a known, differentiable function of the logits f. So the gradient of L with respect to x needs only the teacher's
+Jacobian J = df/dx. Each sample has a linear model of the teacher: f and J at the point of the last look. A look queries
+f, and estimates the slopes of f along q orthonormal directions u. It corrects J along these directions alone:
 
-    J <- J + sum_u (dz/du - J u) u^T,
+    J <- J + sum_u (df/du - J u) u^T
 
-so that J keeps what earlier looks found. Between two looks the samples take CAKE's own steps (arXiv 2306.02090,
-Algorithm 1) on the linear model, which cost no query. The correction is Broyden's (1965, equation 4.5) for several
-directions at once. SEGA (Hanzely, Mishchenko, Richtarik 2018, arXiv 1809.03054) corrects the gradient in this way. Here
-the gradient would become outdated with every step, as dL/dz changes.
+So J keeps the slopes that earlier looks found. Between two looks, the samples take CAKE's own steps (arXiv 2306.02090,
+Algorithm 1) on the linear model. These steps cost no query. The correction is that of Broyden (1965, equation 4.5), for
+several directions at once. SEGA (Hanzely, Mishchenko, Richtarik 2018, arXiv 1809.03054) corrects the gradient in this
+way. Here a stored gradient would be outdated after each step, because dL/df changes.
 """
 
 import functools
@@ -30,9 +30,9 @@ from cake_jax.synthesis.objective import objective
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, Queryable, SampleBatch
 
-# Bytes of the inputs of one request to the teacher.
+# Bytes of the inputs in one call of the teacher.
 _ROWS_BYTES = 2**28
-# Frequency, in half waves over the image, above which smooth directions become rare.
+# Frequency above which smooth directions become rare, in half waves over the image.
 _CUTOFF = 4.0
 
 
@@ -40,7 +40,7 @@ class ZerothOrderBatch(NamedTuple):
     """A mini-batch.
 
     Attributes:
-      samples: On the host, set by set.
+      samples: The samples on the host, set by set.
       info: Diagnostics.
       queries: Number of queries.
     """
@@ -51,12 +51,12 @@ class ZerothOrderBatch(NamedTuple):
 
 
 class LinearModel(NamedTuple):
-    """A linear model of the teacher around each of N inputs: `z + J (x' - x)`.
+    """A linear model of the teacher around each of N inputs: `f(x) + J (x' - x)`.
 
     Attributes:
       x: The inputs, `[N, *shape]`.
-      logits: z at x, `[N, K]`.
-      jacobian: J at x, `[N, K, D]`, with D the number of values in one input.
+      logits: The logits f(x), `[N, K]`.
+      jacobian: J at x, `[N, K, D]`. D is the number of values in one input.
     """
 
     x: Array
@@ -64,47 +64,47 @@ class LinearModel(NamedTuple):
     jacobian: Array
 
     def as_teacher(self, spec: DataSpec) -> Teacher:
-        """The model as a teacher of exactly N inputs. Input n is answered by the model around the n-th `x`."""
+        """The model as a teacher for exactly N inputs. The model around the n-th `x` answers the n-th input."""
         return Teacher(self, _linear_logits, spec)
 
 
 def draw_directions(key: Array, count: int, shape: tuple[int, ...], kind: str) -> Array:
     """Draws orthonormal directions from an orthonormal basis, without replacement.
 
-    `coordinate`: the basis is the single values, drawn evenly. `smooth`: the basis is the discrete cosines of images,
-    channel by channel. They are drawn with weights `(1 + f^2 / 16)^-2`, where `f^2` is the sum of both squared
-    frequencies in half waves, because teachers of images react most to low frequencies.
+    With `coordinate`, each basis vector changes one value of the input, and all are equally likely. With `smooth`, each
+    basis vector is a two-dimensional cosine in one channel. Its weight in the draw is `(1 + (a^2 + b^2) / 16)^-2`, for
+    a and b half waves over height and width. Weights fall with the frequency, as do the reactions of image teachers.
 
     Args:
       key: A JAX random key.
-      count: q, at most the number D of values in an input. With q = D the result is the whole basis.
+      count: q, the number of directions. It is at most D, the number of values in an input.
       shape: Shape of one input.
       kind: One of `settings.DIRECTIONS`.
 
     Returns:
-      `[q, *shape]` float32.
+      The directions, `[q, *shape]` float32. With q = D they are the whole basis.
     """
     log_weights = jnp.zeros(math.prod(shape))
     if kind == "smooth":
         height, width, channels = shape
         square = jnp.square(jnp.arange(height))[:, None] + jnp.square(jnp.arange(width))
         log_weights = jnp.repeat(-2.0 * jnp.log1p(square.ravel() / _CUTOFF**2), channels)
-    # The largest log weights after adding Gumbel noise are a draw without replacement.
+    # The largest sums of log weight and Gumbel noise are a draw without replacement.
     chosen = lax.top_k(log_weights + jax.random.gumbel(key, log_weights.shape), count)[1]
     units = jax.nn.one_hot(chosen, log_weights.size).reshape(count, *shape)
     return jax.scipy.fft.idctn(units, axes=(1, 2), norm="ortho") if kind == "smooth" else units
 
 
 def correct(jacobian: Array, slopes: Array, directions: Array) -> Array:
-    """The matrix nearest to `jacobian` that has the measured slopes.
+    """Returns the matrix nearest to `jacobian` that has the measured slopes.
 
     Args:
-      jacobian: `[..., K, D]`.
-      slopes: dz/du, `[..., q, K]`.
+      jacobian: J, `[..., K, D]`.
+      slopes: The measured slopes df/du, `[..., q, K]`.
       directions: Orthonormal directions u, `[..., q, D]`.
 
     Returns:
-      `[..., K, D]`. It has the measured slopes along the directions, and equals `jacobian` orthogonally to them.
+      The corrected J, `[..., K, D]`. It equals `jacobian` orthogonally to the directions.
 
     Source: Broyden 1965, *A class of methods for solving nonlinear simultaneous equations*, equation 4.5.
     """
@@ -113,14 +113,14 @@ def correct(jacobian: Array, slopes: Array, directions: Array) -> Array:
 
 
 def look(key: Array, teacher: Queryable, x: Array, jacobian: Array, settings: ZerothOrderSettings) -> LinearModel:
-    """Looks at the teacher around x, with `S G (1 + q)` queries, or `S G (1 + 2 q)` if antithetic.
+    """Looks at the teacher around x. This costs `S G (1 + q)` queries, or `S G (1 + 2 q)` if antithetic.
 
     Args:
       key: A key for each set, `[S]`. The samples of a set share their directions.
       teacher: A teacher that gives at least scores.
       x: Sets, `[S, G, *shape]`.
-      jacobian: J of the look before, `[S G, K, D]`. Zeros for the first look.
-      settings: The settings.
+      jacobian: J after the previous look, `[S G, K, D]`. Zeros for the first look.
+      settings: Settings that `prepare` returns.
 
     Returns:
       The linear model around x.
@@ -140,14 +140,14 @@ def look(key: Array, teacher: Queryable, x: Array, jacobian: Array, settings: Ze
 def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, batch: int) -> ZerothOrderBatch:
     """Synthesizes mini-batch number `batch` with `batch_size * queries_per_sample` queries.
 
-    Starts, target classes and Langevin noise are those of `synthesis.minibatch`. With all directions and as many looks
-    as steps, the samples are the same too, up to the error of the finite differences.
+    Start samples, target classes and Langevin noise are those of `synthesis.minibatch`. With all D directions and one
+    look for each step, the final samples are the same too, up to the error of the finite differences.
 
     Args:
       key: The key of the whole synthesis.
       teacher: A teacher that gives at least scores.
       settings: Settings that `prepare` returns.
-      batch: m, from 0 to M - 1.
+      batch: m, the number of the mini-batch, from 0 to M - 1.
 
     Raises:
       CakeError: A sample or its logits are not finite, or the black box fails.
@@ -160,7 +160,7 @@ def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, bat
     )
     jacobian, gap_start = jnp.zeros((settings.batch_size, spec.num_classes, math.prod(spec.shape))), None
     for number in range(looks):
-        # The Langevin steps fold 0 to T - 1 into the same keys.
+        # The Langevin steps fold the numbers 0 to T - 1 into the same keys.
         keys = jax.vmap(functools.partial(jax.random.fold_in, data=num_steps + number))(noise_keys)
         model = look(keys, teacher, states.x.reshape(x.shape), jacobian, settings)
         if gap_start is None:
@@ -184,7 +184,7 @@ def _descend(
     num_steps: int,
     settings: ZerothOrderSettings,
 ) -> langevin.LangevinState:
-    """Takes `num_steps` steps of all sets on the linear model. No sample leaves the trust region."""
+    """Takes `num_steps` steps with all sets on the linear model. No sample moves farther than `settings.trust`."""
     sets, groups, size = states.x.shape
     start, radius = states.x, settings.trust * math.sqrt(size)
     step = functools.partial(
@@ -198,7 +198,7 @@ def _descend(
         x = flat.reshape(sets, groups, *model.spec.shape)
         return objective(x, model, target, jnp.ones(sets, bool), settings)[0]
 
-    # Terms that couple the sets reduce over the axis of devices. Here that axis has one device.
+    # Loss terms that couple the sets reduce over the device axis. Here this axis has length 1.
     gradient = jax.vmap(jax.grad(loss), axis_name=parallel.AXIS)
 
     def update(number: Array, states: langevin.LangevinState) -> langevin.LangevinState:
@@ -222,14 +222,14 @@ def _draw_jit(keys: Array, count: int, shape: tuple[int, ...], kind: str) -> Arr
 
 @functools.partial(jax.jit, static_argnames="antithetic")
 def _rows(x: Array, directions: Array, sigma: float, antithetic: bool) -> Array:
-    """The queries of a look: `x + sigma u`, and `x - sigma u` if antithetic: `[1 or 2, S, G, q, *shape]`."""
+    """The queries `[1 or 2, S, G, q, *shape]` of a look: `x + sigma u`, and also `x - sigma u` if antithetic."""
     offset = sigma * directions[:, None]
     return jnp.stack([x[:, :, None] + sign * offset for sign in ((1, -1) if antithetic else (1,))])
 
 
 @jax.jit
 def _correct_sets(jacobian: Array, logits: Array, answers: Array, directions: Array, sigma: float) -> Array:
-    """The Jacobian corrected with the teacher's answers to `_rows`, `[1 or 2, S G, q, K]`."""
+    """Corrects J with the teacher's answers to `_rows`. The answers are `[1 or 2, S G, q, K]`."""
     behind, width = (answers[1], 2 * sigma) if len(answers) == 2 else (logits[:, None], sigma)
     sets = len(directions)
     slopes = ((answers[0] - behind) / width).reshape(sets, -1, *answers.shape[2:])

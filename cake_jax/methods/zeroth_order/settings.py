@@ -1,9 +1,9 @@
 """The settings of `zeroth_order`, and how its budget is divided.
 
-Each sample has P = budget / (M N) queries, of which one labels it in the end. A look costs one query for z and one, or
-two if antithetic, for each direction. More directions make the linear model more accurate. More looks keep it accurate
-while the sample moves. By default a look has about 2 sqrt(P) directions, so the number of looks L is about sqrt(P) / 2.
-Queries that are left over go to more directions. The T steps between the looks cost no query.
+Each sample has P = budget / (M N) queries. The last query labels the sample. A look costs one query for the logits, and
+one for each direction, or two if antithetic. More directions make the linear model more accurate. More looks keep the
+model accurate while the sample moves. By default a look has about 2 sqrt(P) directions. So the number of looks is about
+sqrt(P) / 2. Queries that are left over go to more directions. The T steps between the looks cost no query.
 """
 
 import dataclasses
@@ -22,14 +22,14 @@ class ZerothOrderSettings(SynthesisSettings):
     """Settings of `zeroth_order`. Hashable, like `SynthesisSettings`.
 
     Attributes:
-      search: `gradient`; `boundary`, which needs labels alone; or `auto`, which chooses by the teacher's access.
+      search: The kind of search. `gradient` needs scores, `boundary` needs labels, `auto` chooses by the access.
       budget: Highest number of queries of the whole synthesis.
-      num_looks: L, the number of looks at the teacher during the T steps of a sample. 0 chooses by the budget.
+      num_looks: Number of looks at the teacher during the T steps of a sample. 0 chooses by the budget.
       num_directions: q, the number of directions of a look. 0 chooses by the budget.
       directions: One of `DIRECTIONS`, or `auto`: smooth for images, else coordinate.
-      sigma: L2 length of the difference along a direction, in normalised units. Rounded scores need a larger one.
-      antithetic: Whether differences are taken to both sides, for twice the queries.
-      trust: How far a sample may move between two looks: root mean square over its values, in normalised units.
+      sigma: L2 length of a finite difference, in normalised units. Rounded scores need a larger length.
+      antithetic: Whether finite differences go to both sides of x. Then a direction costs two queries.
+      trust: Largest move of a sample between two looks: root mean square over its values, in normalised units.
       bisections: k, the highest number of bisections of the boundary search.
     """
 
@@ -45,15 +45,15 @@ class ZerothOrderSettings(SynthesisSettings):
 
     @property
     def queries_per_sample(self) -> int:
-        """Queries of a sample under the gradient search: L looks and the final label."""
+        """Number of queries of a sample in the gradient search: its looks and the final label."""
         return self.num_looks * (1 + (1 + self.antithetic) * self.num_directions) + 1
 
 
 def prepare(settings: ZerothOrderSettings, spec: DataSpec) -> ZerothOrderSettings:
-    """The settings with the budget divided into looks, directions and bisections.
+    """Returns the checked settings, with the budget divided into looks, directions and bisections.
 
     Raises:
-      CakeError: A field cannot work, or the budget is too small for the number of samples.
+      CakeError: A value does not fit, or the budget is too small for the number of samples.
     """
     if settings.directions == "auto":
         settings = dataclasses.replace(settings, directions="smooth" if spec.is_image else "coordinate")
@@ -72,12 +72,12 @@ def prepare(settings: ZerothOrderSettings, spec: DataSpec) -> ZerothOrderSetting
 
 
 def num_pairs(batch_size: int) -> int:
-    """The number of pairs in a mini-batch. If `batch_size` is odd, one sample of the last pair is dropped."""
+    """The number of pairs in a mini-batch. If `batch_size` is odd, the last pair's second sample is dropped."""
     return -(-batch_size // 2)
 
 
 def _divided(settings: ZerothOrderSettings, budget: int, size: int) -> tuple[int, int]:
-    """L and q of a sample whose looks may cost `budget` queries. 0 directions if the budget is too small."""
+    """The numbers of looks and directions of a sample for `budget` queries. 0 directions if the budget is too small."""
     sides = 1 + settings.antithetic
     looks, directions = settings.num_looks, settings.num_directions
     if not looks:
@@ -99,4 +99,6 @@ def _check(settings: ZerothOrderSettings, spec: DataSpec) -> None:
     for name in ("num_looks", "num_directions", "bisections"):
         checks.not_negative(f"{field}.{name}", getattr(settings, name))
     if settings.num_directions > math.prod(spec.shape):
-        raise CakeError(f"{field}.num_directions: {settings.num_directions} is more than an input has values")
+        raise CakeError(
+            f"{field}.num_directions: {settings.num_directions} is more than the {math.prod(spec.shape)} input values"
+        )

@@ -1,4 +1,4 @@
-"""The figures of a run by name. A figure is one file and one line of `FIGURES`."""
+"""The figures of a run by name. A new figure is one file and one line of `FIGURES`."""
 
 from collections.abc import Callable
 

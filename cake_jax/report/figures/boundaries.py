@@ -14,7 +14,7 @@ from cake_jax.types import SampleBatch
 
 
 def figure(record: Record) -> Figure | None:
-    """The decision regions of a run. None unless there are samples, a teacher, and its inputs are 2-dimensional."""
+    """Draws the decision regions of a run. None unless the run has samples and a teacher of 2-dimensional inputs."""
     store, teacher = record.samples, record.teacher
     if not store.count or teacher is None or teacher.spec.shape != (2,):
         return None
@@ -28,14 +28,14 @@ def decision_boundaries(
     *,
     columns: int = 4,
 ) -> Figure:
-    """Decision regions in [-2, 2]^2, one panel for the teacher and one for each student.
+    """Draws the decision regions in [-2, 2]^2, one panel for the teacher and one for each student.
 
     Circles are real test data, and triangles are samples.
 
     Args:
       teacher: The teacher.
-      students: Students by title, each with the samples that it was trained on. A student that is None has no panel. If
-        there is only one entry, the teacher's panel shows its samples too.
+      students: Students by title, each with the samples on which it was trained. A student that is None has no panel.
+        If there is only one title, the teacher's panel shows its samples too.
       dataset: The real data, or None.
       columns: Highest number of panels in a row.
     """

@@ -9,13 +9,13 @@ from cake_jax.report.record import Record
 
 
 def figure(record: Record) -> Figure | None:
-    """The curves of a run. None if no guide student was kept."""
+    """Draws the curves of a run. None if no guide student was kept."""
     rounds = record.results.get("rounds")
     return rounds_curves(rounds, record.results["student"]) if rounds else None
 
 
 def rounds_curves(rounds: list[dict[str, Any]], final: dict[str, Any]) -> Figure:
-    """Test accuracy and agreement of the guide student over the rounds, and those of the final student.
+    """Draws test accuracy and agreement of the guide student over the rounds, and of the final student.
 
     Args:
       rounds: `rounds` of `results.json`.

@@ -9,7 +9,7 @@ from cake_jax.types import SampleBatch
 
 
 def figure(record: Record) -> Figure | None:
-    """The first mini-batch of a run. None unless there are samples, a teacher, and its inputs are images."""
+    """Draws the first mini-batch of a run. None unless the run has samples and a teacher of images."""
     store, teacher = record.samples, record.teacher
     if not store.count or teacher is None or not teacher.spec.is_image:
         return None
@@ -17,7 +17,7 @@ def figure(record: Record) -> Figure | None:
 
 
 def sample_grid(samples: SampleBatch, teacher: Teacher, *, columns: int = 10, rows: int = 5) -> Figure:
-    """The samples of the first sets, one set in a row. Each title is the teacher's label and its probability.
+    """Draws the samples of the first sets, one set in a row. Titles are the teacher's labels and their probabilities.
 
     Args:
       samples: Images `[N, H, W, C]` of at least one set.

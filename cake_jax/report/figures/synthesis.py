@@ -7,12 +7,12 @@ from cake_jax.stores.metrics import MetricsLog
 
 
 def figure(record: Record) -> Figure | None:
-    """The curves of a run. None if no samples were made."""
+    """Draws the curves of a run. None if no samples were made."""
     return synthesis_curves(record.log) if record.log.read("synthesis") else None
 
 
 def synthesis_curves(log: MetricsLog) -> Figure:
-    """One panel for each diagnostic that the method logs. The logit gaps at start and end share a panel.
+    """Draws one panel for each diagnostic that the method logs. The logit gaps at start and end share a panel.
 
     Args:
       log: The metrics of the run.

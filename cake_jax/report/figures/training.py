@@ -8,13 +8,13 @@ from cake_jax.stores.metrics import MetricsLog
 
 
 def figure(record: Record) -> Figure | None:
-    """The curves of a run. None if nothing was trained."""
+    """Draws the curves of a run. None if nothing was trained."""
     log = record.log
     return training_curves(log) if log.read("teacher") or log.read("student") else None
 
 
 def training_curves(log: MetricsLog) -> Figure:
-    """Loss and accuracy of teacher and student over their epochs. The student's accuracy is agreement with the teacher.
+    """Draws loss and accuracy of teacher and student over the epochs. The student's accuracy is its agreement.
 
     Args:
       log: The metrics of the run.

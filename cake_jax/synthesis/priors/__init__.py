@@ -1,4 +1,4 @@
-"""Data priors by name. A prior is one file and one line of `PRIORS`; its weight: `config.synthesis.weights.<name>`."""
+"""Data priors by name. Each is one file, one line of `PRIORS`, and a weight `config.synthesis.weights.<name>`."""
 
 from cake_jax.synthesis.priors.prior import Prior
 from cake_jax.synthesis.priors.total_variation import TOTAL_VARIATION

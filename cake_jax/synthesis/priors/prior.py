@@ -10,7 +10,7 @@ class Prior(NamedTuple):
     """A data prior: a loss term that depends on the sample alone, and is low for plausible inputs.
 
     Attributes:
-      value: Differentiable, samples `[..., *shape]` to a value each, `[...]` float32.
+      value: Differentiable function that maps samples `[..., *shape]` to one value for each sample, `[...]` float32.
       needs_images: Whether inputs must be images.
     """
 

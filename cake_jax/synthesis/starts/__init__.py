@@ -1,4 +1,4 @@
-"""Starts p(x) by name. A start is one file and one line of `STARTS`."""
+"""Starts p(x) by name. A new start is one file and one line of `STARTS`."""
 
 from cake_jax.synthesis.starts.normal import NORMAL
 from cake_jax.synthesis.starts.octaves import CONTRASTED, SMOOTH

@@ -1,4 +1,4 @@
-"""Independent normal values."""
+"""A start of independent normal values."""
 
 import jax
 from jax import Array
@@ -8,7 +8,7 @@ from cake_jax.types import DataSpec
 
 
 def normal(key: Array, num_groups: int, spec: DataSpec) -> Array:
-    """Independent standard normal values, `[G, *spec.shape]` float32.
+    """Draws independent standard normal values, `[G, *spec.shape]` float32.
 
     Source: CAKE (arXiv 2306.02090), p(x) of Algorithm 1.
     """

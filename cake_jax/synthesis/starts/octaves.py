@@ -1,4 +1,4 @@
-"""Gaussian noise summed over several scales, which has the smooth structure of images."""
+"""Starts for images: Gaussian noise summed over several scales. Neighbouring pixels are similar, as in images."""
 
 from collections.abc import Sequence
 
@@ -11,13 +11,13 @@ from cake_jax.types import DataSpec
 
 
 def smooth(key: Array, num_groups: int, spec: DataSpec) -> Array:
-    """Gaussian noise at four scales. Coarse scales are slightly stronger, as in natural images.
+    """Draws Gaussian noise at four scales. Coarse scales are slightly stronger, as in natural images.
 
-    Teachers of images answer these inputs with far more varied logits than they answer independent pixels.
+    The logits of image teachers vary far more over these inputs than over inputs with independent pixels.
 
     Args:
       key: A JAX random key.
-      num_groups: G.
+      num_groups: G, the number of samples in a set.
       spec: Specification of images `[H, W, C]`.
 
     Returns:
@@ -28,11 +28,11 @@ def smooth(key: Array, num_groups: int, spec: DataSpec) -> Array:
 
 
 def contrasted(key: Array, num_groups: int, spec: DataSpec) -> Array:
-    """Gaussian noise at three scales with strong contrast, clipped to the valid range. Many pixels are black or white.
+    """Draws noise at three scales with strong contrast, clipped to the valid range. Many pixels are black or white.
 
     Args:
       key: A JAX random key.
-      num_groups: G.
+      num_groups: G, the number of samples in a set.
       spec: Specification of images `[H, W, C]`.
 
     Returns:
@@ -49,10 +49,10 @@ def octaves(key: Array, amplitudes: Sequence[float], shape: tuple[int, ...]) -> 
     Args:
       key: A JAX random key.
       amplitudes: The standard deviation at each scale, the finest first.
-      shape: `[G, H, W, C]` of the result.
+      shape: Shape of the result, `[G, H, W, C]`.
 
     Returns:
-      `[G, H, W, C]` float32.
+      The noise, `[G, H, W, C]` float32.
     """
     groups, height, width, channels = shape
     x = jnp.zeros(shape)

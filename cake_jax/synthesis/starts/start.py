@@ -9,10 +9,10 @@ from cake_jax.types import DataSpec
 
 
 class Start(NamedTuple):
-    """A distribution p(x) that samples start from.
+    """A distribution p(x) from which start samples are drawn.
 
     Attributes:
-      draw: `(key, G, spec) -> x [G, *spec.shape]` float32, normalised: the G samples of a set.
+      draw: `(key, G, spec) -> x` draws the start samples of a set, `[G, *spec.shape]` float32, normalised.
       needs_images: Whether inputs must be images.
     """
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 import runs
 
-from cake_jax.cli import runner
+from cake_jax.cli import many_runs
 
 CONFIG = """
 from cake_jax.config import default
@@ -28,7 +28,7 @@ def config(tmp_path):
 
 
 def test_run_returns_its_results(config, tmp_path):
-    results = runner.run(f"{config}:some", tmp_path / "run", ["--config.seed=5"])
+    results = many_runs.run(f"{config}:some", tmp_path / "run", ["--config.seed=5"])
     assert results == json.loads((tmp_path / "run" / "results.json").read_text())
     assert (results["config_name"], results["variant"], results["seed"]) == ("tiny", "some", 5)
 
@@ -51,7 +51,7 @@ def test_a_failed_run_is_named(code, has_results, tmp_path, monkeypatch):
         (tmp_path / "results.json").write_text("{}")
     monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, code))
     with pytest.raises(SystemExit) as ended:
-        runner.run("a.py", tmp_path, ["--dry_run"])
+        many_runs.run("a.py", tmp_path, ["--dry_run"])
     assert ended.value.code == (
         f"error: this run failed: {sys.executable} -m cake_jax.cli --config=a.py --workdir={tmp_path} --dry_run"
     )
@@ -60,7 +60,7 @@ def test_a_failed_run_is_named(code, has_results, tmp_path, monkeypatch):
 def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):
     others = ["--config.seed=3", "--overwrite", "--work=x", "--cpu_devices", "2"]
     monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", *others, "--seeds=1,2"])
-    flags, unknown = runner.parse("A script.", {"seeds": ("0", "seeds"), "methods": ("cake,lake", "methods")})
+    flags, unknown = many_runs.parse("A script.", {"seeds": ("0", "seeds"), "methods": ("cake,lake", "methods")})
     assert unknown == others
     assert (flags.config, flags.seeds, flags.methods) == ("a.py", ["1", "2"], ["cake", "lake"])
     assert (flags.workdir, flags.out, flags.figure) == (None, None, None)
@@ -70,7 +70,7 @@ def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):
 def test_a_script_explains_its_flags(arguments, code, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        runner.parse("A script.", {"seeds": ("0", "the seeds")})
+        many_runs.parse("A script.", {"seeds": ("0", "the seeds")})
     assert ended.value.code == code
     out, err = capsys.readouterr()
     assert "--config" in out + err
