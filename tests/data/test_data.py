@@ -149,7 +149,7 @@ def test_unmeasured_specification_needs_no_data(name, without_tensorflow):
     assert len(set(spec.class_names)) == len(spec.class_names)
 
 
-@pytest.mark.parametrize("name", TRAIN_SIZES)
+@pytest.mark.parametrize("name", sorted(TRAIN_SIZES))
 def test_train_size_needs_no_data(name, without_tensorflow):
     assert data.train_size(DataSettings(name)) == TRAIN_SIZES[name]
 
