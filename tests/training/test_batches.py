@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_training import KEY, SETTINGS, SPEC, history
+from small_training import KEY, SETTINGS, SPEC, history, shuffled
 
 from cake_jax import models, parallel, random_keys
 from cake_jax.teachers import from_linen
@@ -64,7 +64,7 @@ def test_views_equal_a_loop_by_hand(module, points, teacher):
     options = {"make_batch": noisy_view, "context": teacher}
     trained, _ = history(module, x, labels, settings, loss=DistillationLoss(), **options)[-1]
     training_keys = random_keys.training_keys(KEY)
-    examples = np.asarray(jax.random.permutation(training_keys.split, 205))
+    examples = shuffled(training_keys.split, 205)
     params = jax.tree.map(np.asarray, trainer.init(KEY, module, SPEC, settings).params)
 
     @jax.jit
@@ -75,7 +75,7 @@ def test_views_equal_a_loop_by_hand(module, points, teacher):
 
     for epoch in range(2):
         order_key, epoch_key = (jax.random.fold_in(key, epoch) for key in training_keys[1:])
-        order = examples[np.asarray(jax.random.permutation(order_key, 205))]
+        order = examples[shuffled(order_key, 205)]
         for step, batch in enumerate(order[:200].reshape(2, 100)):
             step_gradient = jax.device_get(gradient(params, jax.random.fold_in(epoch_key, step), x[batch]))
             params = jax.tree.map(lambda p, g: p - 0.1 * g, params, step_gradient)
@@ -87,7 +87,7 @@ def test_validation_uses_the_stored_examples(module, points, teacher):
     labels = from_logits(teacher.predict(x))
     options = {"make_batch": noisy_view, "context": teacher}
     state, info = history(module, x, labels, loss=DistillationLoss(), **options)[-1]
-    held_out = np.asarray(jax.random.permutation(random_keys.training_keys(KEY).split, 205))[:41]
+    held_out = shuffled(random_keys.training_keys(KEY).split, 205)[:41]
     logits = trainer.as_model(module, state, SPEC).predict(x[held_out])
     loss = DistillationLoss()(logits, from_logits(labels.logits[held_out])).mean()
     assert info.validation_loss == pytest.approx(float(loss), rel=1e-5)

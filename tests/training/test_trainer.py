@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from cake_errors import message_of
-from small_training import KEY, SETTINGS, SPEC, history
+from small_training import KEY, SETTINGS, SPEC, history, shuffled
 
 from cake_jax import models, parallel, random_keys
 from cake_jax.training import Labels, TrainSettings, classification_loss, trainer
@@ -43,7 +43,7 @@ def test_one_epoch_equals_a_loop_by_hand(module, points):
     settings = dataclasses.replace(SETTINGS, epochs=2, weight_decay=0.01, validation_fraction=0.0, batch_size=100)
     trained, info = history(module, x, labels, settings)[-1]
     training_keys = random_keys.training_keys(KEY)
-    examples = np.asarray(jax.random.permutation(training_keys.split, 205))
+    examples = shuffled(training_keys.split, 205)
     params = jax.tree.map(np.asarray, trainer.init(KEY, module, SPEC, settings).params)
     momentum = jax.tree.map(np.zeros_like, params)
 
@@ -57,7 +57,7 @@ def test_one_epoch_equals_a_loop_by_hand(module, points):
 
     for epoch in range(2):
         order_key = jax.random.fold_in(training_keys.order, epoch)
-        order = examples[np.asarray(jax.random.permutation(order_key, 205))]
+        order = examples[shuffled(order_key, 205)]
         losses = []
         for batch in order[:200].reshape(2, 100):
             loss, gradient = jax.device_get(loss_and_gradient(params, x[batch], labels.classes[batch]))
@@ -75,7 +75,7 @@ def test_validation_uses_examples_that_the_training_leaves_out(module, points):
     assert [info.epoch for _, info in epochs] == list(range(1, 31))
     state, last = epochs[-1]
     assert last.accuracy > 0.9
-    held_out = np.asarray(jax.random.permutation(random_keys.training_keys(KEY).split, 205))[:41]
+    held_out = shuffled(random_keys.training_keys(KEY).split, 205)[:41]
     logits = trainer.as_model(module, state, SPEC).predict(x[held_out])
     assert last.validation_accuracy == pytest.approx(np.mean(logits.argmax(axis=1) == labels.classes[held_out]))
     loss = classification_loss(logits, Labels(labels.classes[held_out])).mean()
