@@ -79,7 +79,7 @@ def test_damaged_cached_specification_is_measured_again(tmp_path, cache, damage)
 
 def test_only_kept_images_are_decoded(tmp_path, decoded, monkeypatch):
     make_folder(tmp_path)
-    monkeypatch.setattr(data.folder, "MAX_MEASURED", 3)
+    monkeypatch.setattr(data.image_folder, "MAX_MEASURED", 3)
     spec = data.spec_of(DataSettings("folder", str(tmp_path)))
     assert len(decoded) == 3
     few = data.load(DataSettings("folder", str(tmp_path), max_train_examples=5))

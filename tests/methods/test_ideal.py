@@ -51,10 +51,13 @@ def test_hard_labels_are_the_argmax_of_the_scores(student):
 
 
 def test_images_are_those_of_the_lowest_loss(student):
-    """The loss that is computed anew from the images is the one that is returned. More steps only lower it."""
+    """The loss computed anew from the images is the one that is returned. More steps only lower it.
+
+    With this large step size, the loss of single steps goes up and down.
+    """
     found = []
     for num_steps in (1, 5, 60):
-        x, target, loss, intended = make_images(KEY, student, prepared("ideal", num_steps=num_steps))
+        x, target, loss, intended = make_images(KEY, student, prepared("ideal", num_steps=num_steps, step_size=0.5))
         logits = student.predict(x)
         assert float(loss) == pytest.approx(loss_by_formula(logits, target), abs=1e-5)
         assert float(intended) == pytest.approx((logits.argmax(axis=1) == target).mean())

@@ -87,14 +87,14 @@ def test_a_method_makes_samples_of_a_black_box_or_is_refused(name, answers):
     assert all(one.queries.gradient == 0 for one in made)
 
 
-@pytest.mark.parametrize("name", ["cake", "ideal"])
+@pytest.mark.parametrize("name", ["cake", "ideal", "generative"])
 def test_the_samples_are_those_of_a_run(name, tmp_path):
     config = default()
     config.method, config.dataset.name, config.seed = name, "two_moons", 5
     config.student.model.name = "logistic_regression"
     for field in ("num_batches", "batch_size", "num_groups", "num_steps"):
         config.synthesis[field] = getattr(SETTINGS, field)
-    config.methods.ideal.num_steps, config.methods.ideal.student.epochs = 2, 1
+    config.methods.ideal.num_steps, config.methods.ideal.student.epochs, config.methods.generative.num_steps = 2, 1, 2
     settings, key = resolve(config), random_keys.run_keys(5).synthesis
     store, log = SampleStore(tmp_path / "samples"), MetricsLog(tmp_path / "metrics.jsonl")
     make_samples(key, settings, WAVE, store, tmp_path / "rounds", log)

@@ -94,7 +94,8 @@ def test_validation_loss_has_the_penalty_of_a_training_step():
     x, labels = circles()
     settings = dataclasses.replace(SETTINGS, epochs=1)
     module, state, info = fit("svm_linear", x, labels, settings, options={"penalty": 50.0})
-    held_out = np.asarray(jax.random.permutation(jax.random.split(KEY)[0], 400))[:100]
+    seed = np.asarray(jax.random.key_data(jax.random.split(KEY)[0]))
+    held_out = np.random.default_rng(seed).permutation(400)[:100]
     logits = trainer.as_model(module, state, SPEC)(x[held_out])
     expected = module.class_loss(state.params, logits, jnp.asarray(labels.classes[held_out]), 100).mean()
     assert info.validation_loss == pytest.approx(float(expected), rel=1e-5)

@@ -23,7 +23,7 @@ CASES = {
 
 def samples():
     """The samples of mini-batch 1 of each case: a checksum of x, some of its pixels, and the labels."""
-    module = models.create("resnet18", SPEC, {"blocks": (1, 1), "features": (4, 8)})
+    module = models.create("resnet18", SPEC, {"blocks": (1,), "features": (4,)})
     teacher = from_linen(module, jax.jit(module.init)(jax.random.key(7), np.zeros((1, 8, 8, 1), np.float32)), SPEC)
     results = {}
     for name, settings in CASES.items():
