@@ -32,7 +32,8 @@ def check(names: tuple[str, ...], spec: DataSpec, field: str) -> None:
       field: The config field that the names come from, for messages.
 
     Raises:
-      CakeError: A name is unknown, the inputs are not images, or an augmentation lacks the range of the pixels.
+      CakeError: A name is unknown, the inputs are not images, or an augmentation needs the
+        range of the pixels and `spec` has none.
     """
     for name in names:
         checks.one_of(field, name, AUGMENTATIONS)

@@ -1,4 +1,4 @@
-"""RandAugment, and the policies that AutoAugment found on CIFAR-10 and SVHN, on one image of pixels in [0, 1].
+"""RandAugment, and AutoAugment's policies for CIFAR-10 and SVHN. They augment one image with pixels in [0, 1].
 
 Sources: Cubuk et al. 2019, RandAugment (arXiv 1909.13719), with 2 operations of magnitude 9 out of 30. Cubuk et al.
 2018, AutoAugment (arXiv 1805.09501), tables of policies in the appendix. As in the paper, CIFAR-100 uses the policy of

@@ -51,7 +51,7 @@ def run(config: str, workdir: Path, arguments: Sequence[str]) -> dict[str, Any]:
       The content of `results.json`.
 
     Raises:
-      SystemExit: The run failed. The message is one line with its command.
+      SystemExit: The run failed. The message is one line that contains the command of the failed run.
     """
     command = [sys.executable, "-m", "cake_jax.cli", f"--config={config}", f"--workdir={workdir}", *arguments]
     code = subprocess.run(command, check=False).returncode

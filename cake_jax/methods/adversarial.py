@@ -54,7 +54,7 @@ class AdversarialInfo(NamedTuple):
 
 
 def prepare(settings: AdversarialSettings, spec: DataSpec) -> AdversarialSettings:
-    """Returns the checked settings with a constant step size.
+    """Checks the settings, and sets the schedule of the step size to constant.
 
     Raises:
       CakeError: A value does not fit. The message names its field.

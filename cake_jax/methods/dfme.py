@@ -51,7 +51,7 @@ class DFMEInfo(NamedTuple):
 
 
 def prepare(settings: DFMESettings, spec: DataSpec) -> DFMESettings:
-    """Returns the checked settings with a constant step size.
+    """Checks the settings, and sets the schedule of the step size to constant.
 
     Raises:
       CakeError: A value does not fit. The message names its field.

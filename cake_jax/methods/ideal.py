@@ -53,7 +53,7 @@ class IdealInfo(NamedTuple):
 
 
 def prepare(settings: IdealSettings, spec: DataSpec) -> IdealSettings:
-    """Returns the checked settings with a constant step size.
+    """Checks the settings, and sets the schedule of the step size to constant.
 
     Raises:
       CakeError: A value does not fit. The message names its field.

@@ -25,7 +25,7 @@ class NaiveSettings(SynthesisSettings):
 
 
 def prepare(settings: NaiveSettings, spec: DataSpec) -> NaiveSettings:
-    """Returns the checked settings with no contrastive or entropy term and a constant step size.
+    """Checks the settings, and removes the contrastive term, the entropy and the schedule.
 
     Raises:
       CakeError: A value does not fit. The message names its field.

@@ -1,8 +1,9 @@
 """One Langevin step of one array of samples, with an explicit temperature T_L.
 
-T_L = 0 is gradient descent with any Optax transformation. CAKE has T_L = 0. Its noise is implicit in the step size and
-the schedule. LAKE has T_L = 1, which is the unadjusted Langevin algorithm. `step` takes the gradient of the loss, not
-the loss, because the loss may couple many sets. So `vmap` can map `step` over the sets, with one key for each set.
+T_L = 0 is gradient descent with any Optax transformation. CAKE has T_L = 0 and adds no noise: its step sizes and their
+schedule spread the samples. LAKE has T_L = 1, which is the unadjusted Langevin algorithm. The loss may couple many
+sets, so the caller computes its gradient over all of them. `step` then needs only its own set, its key and its
+gradient, and `vmap` can map it over the sets.
 """
 
 from typing import NamedTuple
