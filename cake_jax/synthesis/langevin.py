@@ -71,7 +71,7 @@ def step(
     For the loss a x^2 / 2 and T_L = 1, the stationary distribution has the variance 1 / (a (1 - eta a / 2)).
 
     Args:
-      key: The same key at each step.
+      key: The key of the whole chain of steps. The noise of a step comes from this key and the step number.
       state: The state before the step.
       gradient: grad L at `state.x`, same shape.
       step_size: eta, scalar, above 0.
