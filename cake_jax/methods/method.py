@@ -130,6 +130,6 @@ def with_method_defaults(kind: type[SynthesisSettings], settings: SynthesisSetti
     given = {
         field.name: getattr(settings, field.name)
         for field in dataclasses.fields(SynthesisSettings)
-        if field.name not in own_fields(kind) or getattr(settings, field.name) != field.default
+        if getattr(settings, field.name) != field.default
     }
     return kind(**given)
