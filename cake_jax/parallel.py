@@ -17,6 +17,11 @@ def device_count() -> int:
     return jax.local_device_count()
 
 
+def device_memory() -> int | None:
+    """Bytes that JAX may allocate on one device of this process. None if the device does not report them."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
 def total_device_count() -> int:
     """The number of devices of all processes."""
     return jax.device_count()

@@ -12,7 +12,6 @@ from ml_collections import config_flags
 from cake_jax import config as config_lib, parallel
 from cake_jax.cli import processes
 from cake_jax.files import cache_folder
-from cake_jax.run import dry_run, experiment
 from cake_jax.types import CakeError, first_line
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -22,6 +21,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default run
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run of another config in the folder.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what the run would do and cost, and do nothing.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with all its fields, and do nothing.")
+_HELP = flags.DEFINE_bool("help", False, "List the flags, and do nothing.", short_name="h")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
 _PROCESSES = flags.DEFINE_integer(
     "processes", 0, "Processes to start on this machine, which share its CPU cores.", lower_bound=0
@@ -47,6 +47,9 @@ def _run(argv: list[str]) -> int:
         unknown = flags.FLAGS(argv)[1:]
         if unknown:
             raise CakeError(f"'{unknown[0]}' is no flag; see --help")
+        if _HELP.value:
+            print(flags.FLAGS.module_help(flags.FLAGS.find_module_defining_flag("help")))
+            return 0
         if _CONFIG.value is None:
             raise CakeError("name a config: --config=configs/digits.py; see --help")
         config_lib.check_fields(_CONFIG.value)
@@ -61,8 +64,12 @@ def _run(argv: list[str]) -> int:
         if _PRINT_CONFIG.value:
             print(_CONFIG.value.to_json_best_effort(indent=1))
         elif _DRY_RUN.value:
+            from cake_jax.run import dry_run
+
             print(dry_run.describe(config_lib.resolve(_CONFIG.value)))
         else:
+            from cake_jax.run import experiment
+
             if _COORDINATOR.value:
                 parallel.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
             name, variant = _names()

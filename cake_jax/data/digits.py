@@ -4,8 +4,6 @@ import dataclasses
 from typing import ClassVar
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from cake_jax.data.source import Location
 from cake_jax.types import DataSpec, Examples
@@ -38,6 +36,10 @@ class Digits:
 
     def load(self, location: Location, train_rows: np.ndarray) -> tuple[Examples, Examples]:
         """Training images `[n, 8, 8, 1]` and test images `[360, 8, 8, 1]` with labels; see `Source.load`."""
+        # Scikit-learn takes a second to import.
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+
         images, labels = load_digits(return_X_y=True)
         train_x, test_x, train_y, test_y = train_test_split(
             images.reshape(-1, 8, 8, 1), labels, test_size=360, stratify=labels, random_state=0

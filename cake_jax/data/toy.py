@@ -5,10 +5,10 @@ The points of a set are part of its definition. They are the same in every run, 
 
 import dataclasses
 from collections.abc import Callable
+from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
-from sklearn import datasets
 
 from cake_jax.data.source import Location
 from cake_jax.types import DataSpec, Examples
@@ -53,19 +53,28 @@ class Toy:
         return ((train_x[train_rows] - mean) / std, train_y[train_rows]), ((test_x - mean) / std, test_y)
 
 
+def _sklearn_datasets() -> ModuleType:
+    """The module `sklearn.datasets`. Scikit-learn takes a second to import."""
+    from sklearn import datasets
+
+    return datasets
+
+
 def _blobs(centers: list[tuple[float, float]], deviation: float) -> Make:
     def make(count: int, seed: int) -> Examples:
-        return datasets.make_blobs(count, centers=np.array(centers), cluster_std=deviation, random_state=seed)[:2]
+        return _sklearn_datasets().make_blobs(
+            count, centers=np.array(centers), cluster_std=deviation, random_state=seed
+        )[:2]
 
     return make
 
 
 def _two_moons(count: int, seed: int) -> Examples:
-    return datasets.make_moons(count, noise=0.3, random_state=seed)
+    return _sklearn_datasets().make_moons(count, noise=0.3, random_state=seed)
 
 
 def _circles(count: int, seed: int) -> Examples:
-    return datasets.make_circles(count, noise=0.1, factor=0.4, random_state=seed)
+    return _sklearn_datasets().make_circles(count, noise=0.1, factor=0.4, random_state=seed)
 
 
 def _anisotropic(count: int, seed: int) -> Examples:

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from cake_jax import checks, losses
-from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.methods.cake import queries
+from cake_jax.methods.method import Method, Round
 from cake_jax.methods.shared import generator_training
 from cake_jax.methods.shared.generator_training import GeneratorSettings, GeneratorState, GuidedSettings
 from cake_jax.teachers import Teacher
@@ -83,9 +84,8 @@ def make_round(
     state, disagreement = train_generator(train_key, state, teacher, jax.device_get(student), settings)
     x = generator_training.draw(sample_key, settings, student.spec, state.params)
     samples = generator_training.answered(teacher, x, settings, batch)
-    count = samples.num_samples
     info = AdversarialInfo(float(disagreement[0]), float(disagreement[-1]))
-    return Round(state, samples, info, Queries(forward=count, gradient=count * settings.num_steps))
+    return Round(state, samples, info, queries(settings, teacher.access, batch))
 
 
 @functools.partial(jax.jit, static_argnames="settings")
@@ -120,5 +120,5 @@ def train_generator(
 
 
 ADVERSARIAL = Method(
-    AdversarialSettings, make_round, prepare, init, sequential=True, guide=lambda settings: settings.student
+    AdversarialSettings, make_round, queries, prepare, init, sequential=True, guide=lambda settings: settings.student
 )

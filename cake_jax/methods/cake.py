@@ -39,13 +39,13 @@ def make_round(
 ) -> Round:
     """Makes mini-batch number `batch`, independently of all others."""
     samples, info = minibatch(key, teacher, settings, batch)
-    return Round(state, samples, info, gradient_queries(settings))
+    return Round(state, samples, info, queries(settings, teacher.access, batch))
 
 
-def gradient_queries(settings: SynthesisSettings) -> Queries:
-    """The queries of a mini-batch: a gradient query for each step of a sample, and a forward query for each sample."""
+def queries(settings: SynthesisSettings, access: str, batch: int) -> Queries:
+    """A gradient query for each step of a sample, and a forward query for each sample."""
     return Queries(forward=settings.batch_size, gradient=settings.batch_size * settings.num_steps)
 
 
-CAKE = Method(CakeSettings, make_round)
-LAKE = Method(LakeSettings, make_round)
+CAKE = Method(CakeSettings, make_round, queries)
+LAKE = Method(LakeSettings, make_round, queries)

@@ -76,9 +76,13 @@ def make_round(
         disagreement.append(value)
     x = generator_training.draw(sample_key, settings, student.spec, state.params)
     samples = generator_training.answered(teacher, x, settings, batch)
-    asked = settings.num_steps * (1 + settings.num_directions)
     info = DFMEInfo(float(disagreement[0]), float(disagreement[-1]))
-    return Round(state, samples, info, Queries(forward=samples.num_samples * (asked + 1)))
+    return Round(state, samples, info, queries(settings, teacher.access, batch))
+
+
+def queries(settings: DFMESettings, access: str, batch: int) -> Queries:
+    """For each step, a sample and its finite differences. At the end, one forward query for each sample."""
+    return Queries(forward=settings.batch_size * (settings.num_steps * (1 + settings.num_directions) + 1))
 
 
 def difference(student_logits: Array, teacher_logits: Array) -> Array:
@@ -149,6 +153,7 @@ def _step(
 DFME = Method(
     DFMESettings,
     make_round,
+    queries,
     prepare,
     adversarial.init,
     access="scores",

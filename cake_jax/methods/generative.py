@@ -44,6 +44,11 @@ class GenerativeSettings(GeneratorSettings):
     contrast: bool = True
     repel: float = 30.0
 
+    @property
+    def total_steps(self) -> int:
+        """Number of training steps in all rounds: those of round 0."""
+        return self.num_steps
+
 
 class GenerativeState(NamedTuple):
     """The generator's parameters. Before round 0 they are untrained."""
@@ -85,13 +90,18 @@ def make_round(
 ) -> Round:
     """Draws samples from the generator. Round 0 first trains the generator."""
     train_key, sample_key = jax.random.split(jax.random.fold_in(key, batch))
-    asked = 0
     if batch == 0:
-        state, asked = fit(train_key, state, teacher, settings), settings.num_steps * settings.batch_size
+        state = fit(train_key, state, teacher, settings)
     x, target = make_sets(sample_key, state.params, settings, teacher.spec)
     x = x.reshape(-1, *teacher.spec.shape)
     samples = generator_training.answered(teacher, x, settings, batch, target.ravel())
-    return Round(state, samples, diagnose(samples, settings), Queries(samples.num_samples, asked))
+    return Round(state, samples, diagnose(samples, settings), queries(settings, teacher.access, batch))
+
+
+def queries(settings: GenerativeSettings, access: str, batch: int) -> Queries:
+    """A forward query for each sample. In round 0, also a gradient query for each sample of each training step."""
+    steps = settings.num_steps if batch == 0 else 0
+    return Queries(forward=settings.batch_size, gradient=settings.batch_size * steps)
 
 
 @functools.partial(jax.jit, static_argnames=("settings", "spec"))
@@ -143,4 +153,4 @@ def fit(key: Array, state: GenerativeState, teacher: Teacher, settings: Generati
     return GenerativeState(trained.params)
 
 
-GENERATIVE = Method(GenerativeSettings, make_round, prepare, init, sequential=True)
+GENERATIVE = Method(GenerativeSettings, make_round, queries, prepare, init, sequential=True)

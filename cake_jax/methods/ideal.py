@@ -15,7 +15,7 @@ from jax import Array, lax
 from cake_jax import checks, losses
 from cake_jax.augment import augment
 from cake_jax.black_box.answer_kinds import to_logits
-from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.methods.method import Method, Round, label_queries
 from cake_jax.methods.shared import generator_training
 from cake_jax.methods.shared.generator_training import GuidedSettings
 from cake_jax.models.generators import generate
@@ -76,7 +76,7 @@ def make_round(
         labels = samples.logits.argmax(-1)
         samples = samples._replace(logits=to_logits(labels, "labels", samples.logits.shape[-1]))
     info = IdealInfo(float(loss), float(intended), float((samples.logits.argmax(-1) == samples.target).mean()))
-    return Round(state, samples, info, Queries(forward=len(x)))
+    return Round(state, samples, info, label_queries(settings, teacher.access, batch))
 
 
 @functools.partial(jax.jit, static_argnames="settings")
@@ -123,5 +123,11 @@ def make_images(key: Array, student: Teacher, settings: IdealSettings) -> tuple[
 
 
 IDEAL = Method(
-    IdealSettings, make_round, prepare, access="labels", sequential=True, guide=lambda settings: settings.student
+    IdealSettings,
+    make_round,
+    label_queries,
+    prepare,
+    access="labels",
+    sequential=True,
+    guide=lambda settings: settings.student,
 )

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from cake_jax import losses
-from cake_jax.methods.cake import gradient_queries
+from cake_jax.methods.cake import queries
 from cake_jax.methods.method import Method, Round
 from cake_jax.synthesis import SynthesisSettings, checked, minibatch
 from cake_jax.synthesis.objective import batch_mean, flat_samples, loss
@@ -67,7 +67,7 @@ def make_round(
     """
     check_has_statistics(teacher)
     samples, info = minibatch(key, teacher, settings, batch, objective=objective)
-    return Round(state, samples, info, gradient_queries(settings))
+    return Round(state, samples, info, queries(settings, teacher.access, batch))
 
 
 def objective(
@@ -87,4 +87,4 @@ def objective(
     return total, logits
 
 
-INVERSION = Method(InversionSettings, make_round, prepare, access="statistics")
+INVERSION = Method(InversionSettings, make_round, queries, prepare, access="statistics")

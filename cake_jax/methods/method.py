@@ -76,6 +76,8 @@ class Method(NamedTuple):
       make_round: `(key, state, teacher, student, settings, batch) -> Round` makes round number `batch`. The key is the
         key of the whole synthesis. The teacher gives at least the method's `access`. `student` is the guide student, or
         None if the method has no guide student. `settings` come from `prepare`.
+      queries: `(settings, access, batch) -> Queries` declares the queries of round number `batch`, which need no
+        teacher to be counted. `access` is the teacher's access. `make_round` returns the same numbers.
       prepare: `(settings, spec) -> settings` checks the settings, and fills in values that depend on `spec` or on other
         settings. If a value does not fit, it raises a `CakeError` that names the field.
       init: `(key, spec, settings, data) -> state` makes the state before the first round, a pytree of arrays. `data` is
@@ -91,12 +93,18 @@ class Method(NamedTuple):
 
     settings: type[SynthesisSettings]
     make_round: Callable[[Array, Any, Any, Teacher | None, Any, int], Round]
+    queries: Callable[[Any, str, int], Queries]
     prepare: Callable[[Any, DataSpec], Any] = checked
     init: Callable[[Array, DataSpec, Any, Examples | None], Any] = lambda key, spec, settings, data: ()
     access: str = "gradients"
     sequential: bool = False
     guide: Callable[[Any], GuideSettings] | None = None
     reads_data: bool = False
+
+
+def label_queries(settings: SynthesisSettings, access: str, batch: int) -> Queries:
+    """A forward query for each sample: the queries of a method that only labels its samples."""
+    return Queries(forward=settings.batch_size)
 
 
 def own_fields(kind: type[SynthesisSettings]) -> dict[str, dataclasses.Field]:

@@ -37,4 +37,4 @@ def prepare(settings: NaiveSettings, spec: DataSpec) -> NaiveSettings:
     return checked(dataclasses.replace(settings, weights=weights, start=start, schedule="constant"), spec)
 
 
-NAIVE = Method(NaiveSettings, cake.make_round, prepare)
+NAIVE = Method(NaiveSettings, cake.make_round, cake.queries, prepare)

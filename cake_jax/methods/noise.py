@@ -4,7 +4,7 @@ import dataclasses
 
 from jax import Array
 
-from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.methods.method import Method, Round, label_queries
 from cake_jax.synthesis import SynthesisSettings, checked, diagnose, draw_batch, labelled
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, Queryable
@@ -25,7 +25,7 @@ def make_round(
     """Draws the same start samples as CAKE, and lets the teacher label them."""
     x, target = draw_batch(key, settings, teacher.spec, batch)
     samples = labelled(x, teacher.predict(x), target, settings, batch)
-    return Round(state, samples, diagnose(samples, settings), Queries(forward=len(x)))
+    return Round(state, samples, diagnose(samples, settings), label_queries(settings, teacher.access, batch))
 
 
-NOISE = Method(SynthesisSettings, make_round, prepare, access="labels")
+NOISE = Method(SynthesisSettings, make_round, label_queries, prepare, access="labels")

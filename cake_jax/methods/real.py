@@ -11,7 +11,7 @@ import numpy as np
 from jax import Array
 
 from cake_jax import checks
-from cake_jax.methods.method import Method, Queries, Round
+from cake_jax.methods.method import Method, Round, label_queries
 from cake_jax.synthesis import SynthesisSettings, labelled
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, Examples, Queryable
@@ -65,7 +65,8 @@ def make_round(
     answers = logits.argmax(-1)
     target = classes[rows] if settings.hard_label == "data" else answers
     samples = labelled(x[rows], logits, target.astype(np.int32), settings, batch)
-    return Round(state, samples, RealInfo(float((answers == classes[rows]).mean())), Queries(forward=len(rows)))
+    info = RealInfo(float((answers == classes[rows]).mean()))
+    return Round(state, samples, info, label_queries(settings, teacher.access, batch))
 
 
-REAL = Method(RealSettings, make_round, prepare, init, access="labels", reads_data=True)
+REAL = Method(RealSettings, make_round, label_queries, prepare, init, access="labels", reads_data=True)

@@ -1,33 +1,56 @@
-"""Describes a run, and estimates its cost without running it."""
+"""Describes a run, and estimates its cost without running it.
 
-import dataclasses
-import time
+Queries are counted exactly: each method declares them. Times are estimates. XLA counts the floating-point operations of
+each network from its shapes, before it compiles. `speed` gives the operations that this machine does in a second. A
+gradient with respect to the input costs as much as two answers, and a training step as much as three. So the estimate
+leaves out compilation, augmentation, the samples' own arithmetic, and the time of a remote teacher.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from cake_jax import data, methods
-from cake_jax.run.settings import ModelSettings, RunSettings
-from cake_jax.teachers import Teacher
-from cake_jax.training import Labels, Loss, TrainSettings, classification_loss, trainer
+from cake_jax.methods.shared import generator_training
+from cake_jax.methods.shared.generator_training import GeneratorSettings
+from cake_jax.models.generators import generate
+from cake_jax.run import run_folder, speed
+from cake_jax.run.settings import ModelSettings, RunSettings, TeacherSettings
+from cake_jax.stores import checkpoint
+from cake_jax.synthesis.chunks import sets_per_chunk
+from cake_jax.teachers import LinenApply, Teacher
+from cake_jax.teachers.batch_norm import check_has_statistics
+from cake_jax.training import TrainSettings
+from cake_jax.types import ACCESS, DataSpec
 
-# The numbers of steps in the two timed trials of the synthesis, and in an epoch of a timed training.
-_TRIAL_STEPS = (1, 5)
-_TRAINING_STEPS = 32
+# Answers to which an input gradient and a training step correspond.
+_GRADIENT, _TRAINING = 2, 3
+# Seconds of a step of the smallest networks, which no count of operations explains: in a training, and of a chunk of
+# samples.
+_TRAINING_STEP, _CHUNK_STEP = 3e-4, 5e-5
+# Number of inputs for which operations are counted. XLA counts a few operations that do not depend on it.
+_ROWS = 100
 
 
 def describe(settings: RunSettings) -> str:
     """Describes the stages: numbers of samples and queries, and estimated times on this machine's devices.
-
-    The estimate times a few steps of each stage with made-up data and freshly initialised models.
 
     Args:
       settings: The run's settings.
 
     Returns:
       Lines of text.
+
+    Raises:
+      CakeError: Files that have to be counted are missing, or the method does not suit the teacher.
     """
-    lines = [f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}, method {settings.method}"]
+    rate = speed.flops_per_second()
+    lines = [
+        f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}, method {settings.method}; "
+        f"times without compilation, at {rate / 1e9:.0f} GFLOP/s"
+    ]
     stages, synthesis = settings.stages, settings.samples.synthesis
     match settings.teacher.source:
         case "run" | "weights":
@@ -36,78 +59,110 @@ def describe(settings: RunSettings) -> str:
             lines.append("teacher    answers queries alone")
         case "training":
             teacher, size = settings.teacher, data.train_size(settings.data)
-            lines.append(
-                _training_line("teacher", teacher.model, settings, teacher.training, classification_loss, size)
-            )
+            lines.append(_training_line("teacher", teacher.model, settings.spec, teacher.training, size, rate))
     if settings.samples.from_run:
         lines.append(f"synthesis  samples from {settings.samples.from_run}")
     elif stages.synthesis:
-        seconds, queries = _cost_of_synthesis(settings)
+        queries = _queries(settings)
+        # Below gradients, methods work on the host too, and a remote teacher takes its own time.
+        is_bound = ACCESS.index(methods.get(settings.method).access) < ACCESS.index("gradients")
+        seconds = _synthesis_seconds(settings, queries, rate)
         lines.append(
             f"synthesis  {synthesis.num_samples:,} samples ({synthesis.num_batches} x {synthesis.batch_size}), "
             f"{synthesis.num_steps} steps; teacher queries: {queries.gradient:,} gradient, "
-            f"{queries.forward:,} forward; about {_time(seconds)}"
+            f"{queries.forward:,} forward; {'at least' if is_bound else 'about'} {_time(seconds)}"
         )
     if stages.student:
         student = settings.student
-        line = _training_line("student", student.model, settings, student.training, student.loss, synthesis.num_samples)
-        lines.append(line)
+        lines.append(
+            _training_line("student", student.model, settings.spec, student.training, synthesis.num_samples, rate)
+        )
     lines.append("evaluation on the real test set" if stages.evaluation else "no evaluation")
     return "\n".join(lines)
 
 
-def _training_line(
-    stage: str, model: ModelSettings, settings: RunSettings, how: TrainSettings, loss: Loss, size: int
-) -> str:
+def _training_line(stage: str, model: ModelSettings, spec: DataSpec, how: TrainSettings, size: int, rate: float) -> str:
     training = size - round(how.validation_fraction * size)
-    steps = max(1, training // min(how.batch_size, training))
-    spec, module = settings.spec, model.create(settings.spec)
-    trial_steps = min(steps, _TRAINING_STEPS)
-    rows = trial_steps * min(how.batch_size, training)
-    x = np.zeros((rows, *spec.shape), np.float32)
-    logits = None if stage == "teacher" else np.zeros((rows, spec.num_classes), np.float32)
-    labels = Labels(np.zeros(rows, np.int32), logits)
-    trial = dataclasses.replace(how, epochs=3, validation_fraction=0.0)
-    key = jax.random.key(0)
-    times = [time.perf_counter()]
-    start = trainer.init(key, module, spec, trial)
-    for _ in trainer.epochs(key, start, module, spec, x, labels, trial, loss=loss):
-        times.append(time.perf_counter())
-    seconds = min(np.diff(times)) / trial_steps * steps * how.epochs
+    steps = how.epochs * max(1, training // how.batch_size)
+    flops = _TRAINING * how.epochs * training * _answer_flops(_abstract(model, spec))
+    seconds = flops / rate + steps * _TRAINING_STEP
     return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples; about {_time(seconds)}"
 
 
-def _cost_of_synthesis(settings: RunSettings) -> tuple[float, methods.Queries]:
-    """Seconds and queries of all rounds. Both are linear in the number of steps, so two short trials suffice."""
-    spec, key, method = settings.spec, jax.random.key(0), methods.get(settings.method)
-    synthesis = settings.samples.synthesis
-    shape = (synthesis.batch_size, *spec.shape)
-    examples = (np.zeros(shape, np.float32), np.zeros(shape[0], np.int32)) if method.reads_data else None
+def _queries(settings: RunSettings) -> methods.Queries:
+    """The queries of all rounds."""
+    method, synthesis = methods.get(settings.method), settings.samples.synthesis
+    rounds = [method.queries(synthesis, settings.access, batch) for batch in range(synthesis.num_batches)]
+    return methods.Queries(*map(sum, zip(*rounds, strict=True)))
 
-    def fresh(model: ModelSettings) -> Teacher:
-        module = model.create(spec)
-        return trainer.as_model(module, trainer.init(key, module, spec, settings.teacher.training), spec)
 
-    teacher = fresh(settings.teacher.model)
-    student = fresh(settings.student.model) if method.guide else None
-    trials = []
-    for num_steps in sorted({min(steps, synthesis.num_steps) for steps in _TRIAL_STEPS}):
-        trial = dataclasses.replace(synthesis, num_steps=num_steps)
-        state, seconds = method.init(key, spec, trial, examples), []
-        for batch in range(min(3, synthesis.num_batches)):
-            started = time.perf_counter()
-            result = method.make_round(key, state, teacher, student, trial, batch)
-            seconds.append(time.perf_counter() - started)
-        trials.append(np.array([num_steps, min(seconds), *result.queries]))
-    first, last = trials[0], trials[-1]
-    slope = (last - first) / (last[0] - first[0]) if len(trials) == 2 else np.zeros_like(last)
-    total = synthesis.num_batches * (last + np.maximum(slope, 0.0) * (synthesis.num_steps - last[0]))
-    return float(total[1]), methods.Queries(int(total[2]), int(total[3]))
+def _synthesis_seconds(settings: RunSettings, queries: methods.Queries, rate: float) -> float:
+    """The seconds that teacher, generator and guide student take in all rounds."""
+    method, synthesis, spec = methods.get(settings.method), settings.samples.synthesis, settings.spec
+    teacher = _abstract(_teacher_model(settings.teacher), spec)
+    if method.access == "statistics":
+        check_has_statistics(teacher)
+    flops = seconds = 0.0
+    if settings.teacher.source != "query":
+        flops += (queries.forward + _GRADIENT * queries.gradient) * _answer_flops(teacher)
+    student_flops = _answer_flops(_abstract(settings.student.model, spec)) if method.guide else 0.0
+    if isinstance(synthesis, GeneratorSettings):
+        images = synthesis.total_steps * synthesis.batch_size
+        flops += images * (_TRAINING * _image_flops(synthesis, spec) + _GRADIENT * student_flops)
+        seconds += synthesis.total_steps * _TRAINING_STEP
+    else:
+        chunks = -(-synthesis.num_sets // (sets_per_chunk(teacher, synthesis) * jax.local_device_count()))
+        seconds += synthesis.num_batches * synthesis.num_steps * chunks * _CHUNK_STEP
+    if method.guide:
+        guide, rounds = method.guide(synthesis), synthesis.num_batches
+        # After round b, the pool has b + 1 mini-batches.
+        examples = guide.epochs * synthesis.batch_size * rounds * (rounds + 1) // 2
+        flops += _TRAINING * examples * student_flops
+        seconds += examples / guide.batch_size * _TRAINING_STEP
+    return seconds + flops / rate
+
+
+def _teacher_model(settings: TeacherSettings) -> ModelSettings:
+    """The teacher's architecture. An earlier run has saved it with the teacher."""
+    if settings.source != "run":
+        return settings.model
+    about = checkpoint.model_info(run_folder.teacher_folder(settings.path))["model"]
+    return ModelSettings(about["name"], about["options"])
+
+
+def _abstract(model: ModelSettings, spec: DataSpec) -> Teacher:
+    """A model whose variables have shapes and types, but no values."""
+    module = model.create(spec)
+    variables = jax.eval_shape(module.init, jax.random.key(0), _shape(spec.shape))
+    return Teacher(variables, LinenApply(module), spec)
+
+
+def _answer_flops(model: Teacher) -> float:
+    """The operations of one answer."""
+    return _flops(lambda model, x: model(x), model, _shape(model.spec.shape)) / _ROWS
+
+
+def _image_flops(settings: GeneratorSettings, spec: DataSpec) -> float:
+    """The operations with which a generator makes one input."""
+    module = generator_training.module_of(settings, spec)
+    z = _shape((settings.latent_size,))
+    params = jax.eval_shape(lambda key, z: module.init(key, z)["params"], jax.random.key(0), z)
+    return _flops(lambda params, z: generate(module, params, z), params, z) / _ROWS
+
+
+def _flops(function: Callable, *arguments: Any) -> float:
+    """XLA's count of the operations of a function, from the shapes of its arguments. Nothing is compiled."""
+    analysis: Any = jax.jit(function).lower(*arguments).cost_analysis()
+    return (analysis or {}).get("flops", 0.0)
+
+
+def _shape(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((_ROWS, *shape), jnp.float32)
 
 
 def _time(seconds: float) -> str:
     return (
-        f"{seconds:.0f} s"
+        f"{max(seconds, 1):.0f} s"
         if seconds < 120
         else f"{seconds / 60:.0f} min"
         if seconds < 7200

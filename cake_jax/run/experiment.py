@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cake_jax import data, parallel, random_keys, report
+from cake_jax import data, parallel, random_keys
 from cake_jax.files import write_atomically
 from cake_jax.run import results as results_lib, run_folder
 from cake_jax.run.evaluation_stage import evaluate_models
@@ -83,6 +83,9 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
         # Results and report
         collected = results_lib.collect(settings, teacher, student, store, figures, log)
         results = {**names, **collected, "ledger": {"queries": box.queries} if box else None}
+    # Matplotlib takes half a second to import, so it is imported after the stages.
+    from cake_jax import report
+
     report.write(report.Record(workdir, results, log, teacher, student, store, dataset))
     write_atomically(workdir / run_folder.RESULTS, json.dumps(results, indent=1).encode())
     parallel.wait_for_all("results")

@@ -1,6 +1,7 @@
 """The command line: wrong inputs, printing instead of running, and how it is started."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,14 @@ def test_a_config_that_lacks_a_field_is_named(tmp_path):
 def test_a_mistake_in_a_config_file_is_named_without_a_traceback(tmp_path):
     (tmp_path / "wrong.py").write_text("def get_config():\n    raise TypeError('seven is no string')\n")
     assert "seven is no string" in error_of(runs.command(f"--config={tmp_path / 'wrong.py'}"))
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_the_help_lists_the_flags(flag):
+    ended = runs.command(flag)
+    assert (ended.code, ended.err) == (0, "")
+    for name in ("config", "workdir", "overwrite", "dry_run", "print_config", "processes"):
+        assert re.search(rf"^ *--(\[no\])?{name}: ", ended.out, re.M)
 
 
 def test_a_dry_run_counts_and_leaves_nothing(tmp_path):

@@ -33,10 +33,14 @@ def make_round(key, state, teacher, student, settings, batch):
     x = rng.normal(size=(settings.batch_size, *PLANE.shape)).astype(np.float32)
     ones = np.ones(settings.batch_size, np.int32)
     samples = SampleBatch(x, teacher.predict(x), ones, ones.astype(np.float32), batch * ones)
-    return Round(state + 1, samples, Info(state), Queries(settings.batch_size))
+    return Round(state + 1, samples, Info(state), queries(settings, teacher.access, batch))
 
 
-METHOD = Method(SynthesisSettings, make_round)
+def queries(settings, access, batch):
+    return Queries(settings.batch_size)
+
+
+METHOD = Method(SynthesisSettings, make_round, queries)
 
 
 def guide_student():

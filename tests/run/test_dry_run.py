@@ -1,11 +1,17 @@
-"""What a dry run says of stages that are off or taken from elsewhere, and the queries that it counts."""
+"""What a dry run says of stages that are off or taken from elsewhere, the queries that it counts, and its estimates."""
 
+import json
+import re
+
+import numpy as np
 import pytest
 import runs
+from cake_errors import message_of
 from runs import small_config
 
 from cake_jax.config import resolve
-from cake_jax.run import dry_run
+from cake_jax.methods import METHODS
+from cake_jax.run import dry_run, speed
 
 OFF = {"run.synthesis": False, "run.student": False, "run.evaluation": False}
 
@@ -41,3 +47,96 @@ def test_the_queries_of_all_rounds_are_counted(finished, method, gradient, forwa
     assert f"{gradient} gradient, {forward} forward" in synthesis
     if method == "cake":
         assert runs.results_of(finished)["queries"]["synthesis"] == {"forward": forward, "gradient": gradient}
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "inversion"])
+def test_the_queries_of_every_method_are_counted(method):
+    """`generative` queries for gradients in the first round alone."""
+    settings = resolve(small_config(method=method))
+    synthesis = settings.samples.synthesis
+    made = [METHODS[method].queries(synthesis, "statistics", batch) for batch in range(3)]
+    line = dry_run.describe(settings).splitlines()[2]
+    gradient, forward = (int(text.replace(",", "")) for text in re.findall(r"([\d,]+) (?:gradient|forward)", line))
+    assert (gradient, forward) == (sum(one.gradient for one in made), sum(one.forward for one in made))
+    assert forward >= 180
+    if method == "generative":
+        assert gradient == 60 * synthesis.num_steps > 0
+
+
+LINEAR = {"teacher.model.name": "logistic_regression", "student.model.name": "logistic_regression"}
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A machine that does 10 operations in a second, so that operations make the whole time."""
+    monkeypatch.setattr(speed, "flops_per_second", lambda: 10.0)
+
+
+def hours(line):
+    """The time that a line ends with, in hours."""
+    value, unit = line.split()[-2:]
+    return float(value) * {"s": 1 / 3600, "min": 1 / 60, "h": 1.0}[unit]
+
+
+def test_times_are_operations_over_speed(slow):
+    """Logistic regression of 2 values and 2 classes takes 10 operations: 8 in the product, 2 for the bias."""
+    teacher, synthesis, student, _ = lines_of(**LINEAR)
+    assert hours(teacher) == pytest.approx(3 * 3 * 540 / 3600, abs=0.06)  # 3 epochs of 540 of the 600 examples
+    assert hours(synthesis) == pytest.approx((180 + 2 * 900) / 3600, abs=0.06)
+    assert hours(student) == pytest.approx(3 * 3 * 178 / 3600, abs=0.06)
+    assert " about " in synthesis
+
+
+def test_the_guide_student_and_the_generator_count(slow):
+    def of_ideal(**fields):
+        return hours(lines_of(method="ideal", **LINEAR, **fields)[1])
+
+    # In each of 100 more epochs after a round, the pool has 60, 120 or 180 samples.
+    few, more = (of_ideal(**{"methods.ideal.student.epochs": epochs}) for epochs in (10, 110))
+    assert more - few == pytest.approx(100 * 360 * 3 / 3600, abs=0.2)
+    # In each of 10 more steps in a round, the guide student gives 60 gradients. The generator costs far more.
+    few, more = (of_ideal(**{"methods.ideal.num_steps": steps}) for steps in (1, 11))
+    assert more - few > 10 * 180 * 2 / 3600 + 1
+
+
+@pytest.mark.parametrize(
+    ("method", "word"),
+    [("cake", "about"), ("generative", "about"), ("ideal", "at least"), ("zeroth_order", "at least")],
+)
+def test_the_estimate_of_a_method_that_works_with_answers_is_a_lower_bound(method, word):
+    assert lines_of(method=method)[1].split("forward; ")[1].startswith(word)
+
+
+def test_the_time_of_a_remote_teacher_is_not_part_of_the_estimate(slow):
+    remote = {"black_box.answers": "scores", "black_box.budget": 1000, "black_box.url": "http://a"}
+    own, other = (lines_of(method="noise", **LINEAR, **fields)[1] for fields in ({}, remote))
+    assert own.endswith("at least 3 min")
+    assert other.endswith("at least 1 s")
+
+
+def test_the_network_of_an_earlier_run_is_counted_and_not_that_of_the_config(finished, slow):
+    fields = {"teacher.from_run": str(finished), "run.student": False, "run.evaluation": False}
+    assert lines_of(**fields) == lines_of(**fields, **{"teacher.model.name": "logistic_regression"})
+
+
+def test_a_teacher_without_statistics_is_refused_for_inversion():
+    assert "no batch-norm statistics" in message_of(dry_run.describe, resolve(small_config(method="inversion")))
+
+
+def test_the_speed_is_measured_once(tmp_path, monkeypatch):
+    """A later call reads the cache's entry for this machine. If the cache is damaged, the speed is measured again."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured = speed.flops_per_second()
+    assert np.isfinite(measured)
+    assert measured > 1e6
+    (path,) = (file for file in tmp_path.rglob("*") if file.is_file())
+    ((name, value),) = json.loads(path.read_text()).items()
+    assert value == measured
+    path.write_text(json.dumps({name: 5.0, "another machine": 7.0}))
+    assert speed.flops_per_second() == 5.0
+    path.write_text(json.dumps({"another machine": 7.0}))
+    assert speed.flops_per_second() > 1e6
+    assert json.loads(path.read_text())["another machine"] == 7.0
+    path.write_text("damaged")
+    assert speed.flops_per_second() > 1e6
+    assert json.loads(path.read_text()).keys() == {name}

@@ -44,6 +44,11 @@ class GeneratorSettings(SynthesisSettings):
     beta1: float = 0.5
     beta2: float = 0.999
 
+    @property
+    def total_steps(self) -> int:
+        """Number of training steps in all rounds."""
+        return self.num_batches * self.num_steps
+
 
 @dataclasses.dataclass(frozen=True)
 class GuidedSettings(GeneratorSettings):

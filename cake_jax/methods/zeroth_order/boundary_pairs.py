@@ -35,20 +35,6 @@ class BoundaryInfo(NamedTuple):
     distance: float
 
 
-class BoundaryBatch(NamedTuple):
-    """A mini-batch.
-
-    Attributes:
-      samples: The samples, pair by pair. `set_index` is the number of the pair, and `target` is the sample's label.
-      info: Diagnostics.
-      queries: Number of queries.
-    """
-
-    samples: SampleBatch
-    info: BoundaryInfo
-    queries: int
-
-
 def draw_pairs(key: Array, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Pairs samples of different labels, so that all labels occur equally often in expectation.
 
@@ -91,7 +77,9 @@ def bisect(teacher: Logits, x: np.ndarray, logits: np.ndarray, num_steps: int) -
     return x, logits
 
 
-def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, batch: int) -> BoundaryBatch:
+def minibatch(
+    key: Array, teacher: Queryable, settings: ZerothOrderSettings, batch: int
+) -> tuple[SampleBatch, BoundaryInfo]:
     """Makes the pairs of mini-batch number `batch`.
 
     Args:
@@ -99,6 +87,10 @@ def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, bat
       teacher: The teacher. Only its labels are used.
       settings: Settings that `prepare` returns.
       batch: m, the number of the mini-batch, from 0 to M - 1.
+
+    Returns:
+      The samples, pair by pair, and diagnostics. `set_index` is the number of the pair, and `target` is the sample's
+      label.
 
     Raises:
       CakeError: All start samples have the same label, or the black box fails.
@@ -112,14 +104,14 @@ def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, bat
             "try another start or a larger synthesis.batch_size"
         )
     chosen = np.stack(draw_pairs(random_keys.pairs(key, batch), labels))
-    start, num_steps = x[chosen], settings.bisections
-    ends, logits = bisect(teacher.predict, start, logits[chosen], num_steps)
+    start = x[chosen]
+    ends, logits = bisect(teacher.predict, start, logits[chosen], settings.bisections)
     info = BoundaryInfo(float(len(np.unique(logits.argmax(-1)))), _distance(start), _distance(ends))
     count, pairs = settings.batch_size, chosen.shape[1]
     ends, logits = (array.swapaxes(0, 1).reshape(2 * pairs, *array.shape[2:])[:count] for array in (ends, logits))
     samples = labelled(ends, logits, logits.argmax(-1).astype(np.int32), settings, batch)
     numbers = batch * pairs + np.repeat(np.arange(pairs, dtype=np.int32), 2)[:count]
-    return BoundaryBatch(samples._replace(set_index=numbers), info, count + pairs * num_steps)
+    return samples._replace(set_index=numbers), info
 
 
 def _distance(pairs: np.ndarray) -> float:

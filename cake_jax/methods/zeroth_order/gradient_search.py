@@ -36,20 +36,6 @@ _ROWS_BYTES = 2**28
 _CUTOFF = 4.0
 
 
-class ZerothOrderBatch(NamedTuple):
-    """A mini-batch.
-
-    Attributes:
-      samples: The samples on the host, set by set.
-      info: Diagnostics.
-      queries: Number of queries.
-    """
-
-    samples: SampleBatch
-    info: SynthesisInfo
-    queries: int
-
-
 class LinearModel(NamedTuple):
     """A linear model of the teacher around each of N inputs: `f(x) + J (x' - x)`.
 
@@ -137,7 +123,9 @@ def look(key: Array, teacher: Queryable, x: Array, jacobian: Array, settings: Ze
     return LinearModel(samples, jnp.asarray(logits), jacobian)
 
 
-def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, batch: int) -> ZerothOrderBatch:
+def minibatch(
+    key: Array, teacher: Queryable, settings: ZerothOrderSettings, batch: int
+) -> tuple[SampleBatch, SynthesisInfo]:
     """Synthesizes mini-batch number `batch` with `batch_size * queries_per_sample` queries.
 
     Start samples, target classes and Langevin noise are those of `synthesis.minibatch`. With all D directions and one
@@ -148,6 +136,9 @@ def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, bat
       teacher: A teacher that gives at least scores.
       settings: Settings that `prepare` returns.
       batch: m, the number of the mini-batch, from 0 to M - 1.
+
+    Returns:
+      The samples on the host, set by set, and diagnostics.
 
     Raises:
       CakeError: A sample or its logits are not finite, or the black box fails.
@@ -170,8 +161,7 @@ def minibatch(key: Array, teacher: Queryable, settings: ZerothOrderSettings, bat
         states = _descend(noise_keys, states, model.as_teacher(spec), target, eta, steps, settings)
     x = np.asarray(states.x).reshape(-1, *spec.shape)
     samples = labelled(x, teacher.predict(x), np.asarray(target).reshape(-1), settings, batch)
-    info = diagnose(samples, settings, gap_start)
-    return ZerothOrderBatch(samples, info, settings.batch_size * settings.queries_per_sample)
+    return samples, diagnose(samples, settings, gap_start)
 
 
 @functools.partial(jax.jit, static_argnames="settings")
