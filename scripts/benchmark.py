@@ -14,7 +14,6 @@ many samples of LeNet-5 with two steps. `--profile` divides the time of a CAKE s
 
 import json
 import os
-import platform
 import re
 import resource
 import shlex
@@ -34,6 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from jax import Array, lax
+from machine import describe as describe_machine
 
 from cake_jax import models, parallel, stream, teachers
 from cake_jax.stores.samples import SampleStore
@@ -101,7 +101,7 @@ def main(argv: list[str]) -> None:
         print(_row(cases[-1]), flush=True)
     if _OUT.value:
         command = shlex.join([Path(sys.executable).name, *sys.argv])
-        content = {"command": command, "machine": _machine(), "cases": cases}
+        content = {"command": command, "machine": describe_machine(), "cases": cases}
         Path(_OUT.value).write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -314,19 +314,6 @@ def _in_own_process(*arguments: str) -> dict[str, Any]:
         if subprocess.run(command, check=False).returncode:
             sys.exit(f"error: this measurement failed: {shlex.join(command)}")
         return json.loads(out.read_text())
-
-
-def _machine() -> dict[str, Any]:
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.exists() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    flag = next((line for line in lines if line.startswith("flags")), "")
-    return {
-        "cpu": model or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "vector_units": sorted(name for name in flag.split() if name.startswith(("avx", "amx"))),
-        "jax": jax.__version__,
-    }
 
 
 def _profile_row(case: dict[str, Any]) -> str:

@@ -72,6 +72,21 @@ def resnet(p: Tree, x: Tensor) -> Tensor:
     return _dense(p["Dense_0"], x.mean(dim=(2, 3)))
 
 
+def wide_resnet(p: Tree, x: Tensor) -> Tensor:
+    """`models.WideResNet`. x is `[B, C, H, W]`."""
+    x = _conv(p["Conv_0"], x, padding=1)
+    blocks = sum(name.startswith("PreActivationBlock") for name in p)
+    for number in range(blocks):
+        b = p[f"PreActivationBlock_{number}"]
+        strides = 2 if number and number % (blocks // 3) == 0 else 1
+        first, second = ("Conv_1", "Conv_2") if "Conv_2" in b else ("Conv_0", "Conv_1")
+        y = F.relu(_norm(b["BatchNorm_0"], x))
+        if "Conv_2" in b:
+            x = _conv(b["Conv_0"], y, strides)
+        x = x + _conv(b[second], F.relu(_norm(b["BatchNorm_1"], _conv(b[first], y, strides, 1))), padding=1)
+    return _dense(p["Dense_0"], F.relu(_norm(p["BatchNorm_0"], x)).mean(dim=(2, 3)))
+
+
 def small_vit(p: Tree, x: Tensor, patch: int = 4, heads: int = 4) -> Tensor:
     """`models.SmallViT`. x is `[B, C, H, W]`. H and W must be multiples of `patch`."""
     (batch, _, height, width), shift = x.shape, patch // 2
@@ -98,6 +113,8 @@ def small_vit(p: Tree, x: Tensor, patch: int = 4, heads: int = 4) -> Tensor:
 NETWORKS: dict[str, Network] = {
     "mlp": mlp,
     "lenet5": lenet5,
+    "lenet5_half": lenet5,
+    "wrn_16_1": wide_resnet,
     "cnn": cnn,
     "resnet18": resnet,
     "resnet34": resnet,
@@ -181,7 +198,8 @@ def _dense(p: Tree, x: Tensor) -> Tensor:
 
 
 def _norm(p: Tree, x: Tensor) -> Tensor:
-    return F.batch_norm(x, p["mean"], p["var"], p["scale"], p["bias"], eps=1e-5)
+    """A batch norm. It takes the statistics of the batch if its scale is being trained, and then updates its own."""
+    return F.batch_norm(x, p["mean"], p["var"], p["scale"], p["bias"], p["scale"].requires_grad, eps=1e-5)
 
 
 def _layer_norm(p: Tree, x: Tensor) -> Tensor:

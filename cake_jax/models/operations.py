@@ -13,7 +13,7 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 # faster, although it multiplies zeros. LeNet-5's first two convolutions have 6 and 96. If the result has one or two
 # columns, there are few zeros, and the limit is higher.
 _FEW_CHANNELS, _FEW_CHANNELS_OF_TWO_COLUMNS = 128, 128**2
-# Bytes that a bf16 convolution lays side by side at once. They fit into a core's cache.
+# Bytes of pixels that are laid side by side at once. They fit into a core's cache.
 _COLUMN_BYTES = 2**20
 
 
@@ -189,15 +189,29 @@ def _input_gradient(cotangent: Array, kernel: Array, strides: int, padding: int,
 
 
 def _kernel_gradient(cotangent: Array, x: Array, strides: int, padding: int, shape: tuple[int, ...]) -> Array:
-    """The gradient with respect to a kernel of this `shape`, by one matrix product for each tap."""
+    """The gradient with respect to a kernel of this `shape`, by one matrix product for each row of the kernel.
+
+    The products take a few images at a time, whose pixels stay in the cache. Their results are `[F, w C]`, because a
+    wide result is faster than a high one.
+    """
+    height, width, channels, features = shape
+    batch, rows, columns, _ = cotangent.shape
     x = _pad(x, [(padding, padding)] * 2)
-    height, width = (strides * (size - 1) + 1 for size in cotangent.shape[1:3])
-    taps = [
-        jnp.einsum("bhwc,bhwf->cf", x[:, i : i + height : strides, j : j + width : strides], cotangent)
-        for i in range(shape[0])
-        for j in range(shape[1])
-    ]
-    return jnp.stack(taps).reshape(shape)
+    block = _images_in_cache(batch, x.shape[1] * columns * width * channels * x.dtype.itemsize)
+
+    def add(total: Array, images: tuple[Array, Array]) -> tuple[Array, None]:
+        x, cotangent = images
+        cotangents = cotangent.swapaxes(0, 1).reshape(-1, features)
+        products = [
+            lax.dot_general(cotangents, tap, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+            for tap in _kernel_rows(x, height, width, rows, columns, strides)
+        ]
+        return total + jnp.stack(products), None
+
+    images = tuple(a.reshape(-1, block, *a.shape[1:]) for a in (x, cotangent))
+    zeros = jnp.zeros((height, features, width * channels), jnp.float32)
+    total, _ = lax.scan(add, zeros, images)
+    return total.reshape(height, features, width, channels).transpose(0, 2, 3, 1).astype(x.dtype)
 
 
 def _convolve(x: Array, kernel: Array, strides: int, pads: Sequence[tuple[int, int]]) -> Array:
@@ -211,29 +225,39 @@ def _convolve(x: Array, kernel: Array, strides: int, pads: Sequence[tuple[int, i
 
 
 def _column_products(x: Array, kernel: Array, strides: int) -> Array:
-    """A convolution without padding, as one matrix product for each row of the kernel, a few images at a time.
-
-    The w pixels that a kernel row covers are laid side by side as w C numbers. The axis of image rows comes first, so
-    that the factor of each kernel row is contiguous in memory.
-    """
+    """A convolution without padding, as one matrix product for each row of the kernel, a few images at a time."""
     height, width, channels, features = kernel.shape
     batch, rows_in, columns_in, _ = x.shape
     rows, columns = ((size - side) // strides + 1 for size, side in ((rows_in, height), (columns_in, width)))
-    limit = _COLUMN_BYTES / (rows_in * columns * width * channels * x.dtype.itemsize)
-    block = max(size for size in range(1, batch + 1) if batch % size == 0 and size <= max(limit, 1))
+    block = _images_in_cache(batch, rows_in * columns * width * channels * x.dtype.itemsize)
 
     def images(x: Array) -> Array:
-        x = x.swapaxes(0, 1)
-        shifted = [x[:, :, shift : shift + strides * (columns - 1) + 1 : strides] for shift in range(width)]
-        side_by_side = jnp.concatenate(shifted, axis=-1)
-        taps = [side_by_side[row : row + strides * (rows - 1) + 1 : strides] for row in range(height)]
         y = sum(
-            _summed_in_float32(tap.reshape(-1, width * channels), weights.reshape(-1, features))
-            for tap, weights in zip(taps, kernel, strict=True)
+            _summed_in_float32(tap, weights.reshape(-1, features))
+            for tap, weights in zip(_kernel_rows(x, height, width, rows, columns, strides), kernel, strict=True)
         )
         return jnp.reshape(y, (rows, block, columns, features)).astype(x.dtype).swapaxes(0, 1)
 
     return lax.map(images, x.reshape(-1, block, *x.shape[1:])).reshape(batch, rows, columns, features)
+
+
+def _kernel_rows(x: Array, height: int, width: int, rows: int, columns: int, strides: int) -> list[Array]:
+    """For each of the kernel's h rows, the pixels of x that it meets, `[H' B W', w C]`.
+
+    The w pixels are side by side. The axis of image rows comes first, so that the result of each row of the kernel is
+    contiguous in memory.
+    """
+    x = x.swapaxes(0, 1)
+    shifted = [x[:, :, shift : shift + strides * (columns - 1) + 1 : strides] for shift in range(width)]
+    side_by_side = jnp.concatenate(shifted, axis=-1)
+    taps = [side_by_side[row : row + strides * (rows - 1) + 1 : strides] for row in range(height)]
+    return [tap.reshape(-1, tap.shape[-1]) for tap in taps]
+
+
+def _images_in_cache(batch: int, image_bytes: int) -> int:
+    """The largest divisor of `batch` for which so many images of this size fit into the cache, at least 1."""
+    limit = max(_COLUMN_BYTES // image_bytes, 1)
+    return max(size for size in range(1, batch + 1) if batch % size == 0 and size <= limit)
 
 
 def _pad(x: Array, pads: Sequence[tuple[int, int]]) -> Array:
