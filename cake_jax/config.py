@@ -223,6 +223,7 @@ def _training(validation_fraction: float) -> ConfigDict:
     section.optimizer = "sgd"  # sgd, adam or adamw
     section.schedule = "one_cycle"  # constant, one_cycle or multi_step
     section.momentum = 0.9
+    section.precision = "float32"  # precision of the arithmetic: float32 or bf16; weights stay float32
     section.weight_decay = 5e-4
     section.validation_fraction = validation_fraction
     section.augment = ()  # names in cake_jax.augment.NAMES, in this order: ("crop", "flip")

@@ -36,11 +36,11 @@ from jax import Array, lax
 from machine import describe as describe_machine
 
 from cake_jax import models, parallel, stream, teachers
+from cake_jax.precision import PRECISIONS
 from cake_jax.stores.samples import SampleStore
 from cake_jax.synthesis import SynthesisSettings, Weights, minibatch
 from cake_jax.synthesis.chunks import sets_per_chunk
 from cake_jax.synthesis.objective import set_logits
-from cake_jax.synthesis.settings import PRECISIONS
 from cake_jax.types import DataSpec
 
 _NETWORKS = flags.DEFINE_list("networks", ["mlp", "lenet5", "cnn", "vit_small", "resnet18"], "Networks to measure.")

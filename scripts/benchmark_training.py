@@ -7,6 +7,7 @@ the same architecture answers. PyTorch trains with stored labels, after a check 
 same gradient. All take turns, and the printed figures are medians. It needs PyTorch.
 """
 
+import dataclasses
 import json
 import os
 import shlex
@@ -74,9 +75,9 @@ def measure(name: str) -> dict[str, Any]:
     if max(errors.values()) > _TOLERANCE:
         sys.exit(f"error: {name}: PyTorch computes another loss or gradient; relative differences: {errors}")
 
-    def ours(**options: Any) -> Callable[[], Any]:
+    def ours(how: TrainSettings = settings, **options: Any) -> Callable[[], Any]:
         epochs = trainer.epochs(
-            jax.random.key(1), state, module, spec, x, labels, settings, loss=DistillationLoss(), **options
+            jax.random.key(1), state, module, spec, x, labels, how, loss=DistillationLoss(), **options
         )
         return lambda: next(epochs)
 
@@ -84,10 +85,12 @@ def measure(name: str) -> dict[str, Any]:
     runs = {
         "fixed": ours(),
         "asked": ours(make_batch=_answered, context=teacher),
+        "fixed bf16": ours(how=dataclasses.replace(settings, precision="bf16")),
         "torch float32": _torch_epoch(name, variables, x, logits, None),
         "torch bf16": _torch_epoch(name, variables, x, logits, torch.bfloat16),
     }
-    first, times = {}, {label: [] for label in runs}
+    first: dict[str, float] = {}
+    times: dict[str, list[float]] = {label: [] for label in runs}
     for label, run in runs.items():
         started = time.perf_counter()
         run()
@@ -167,7 +170,7 @@ def _disagreement(name: str, module: Any, variables: Any, x: np.ndarray, logits:
     differences = [float((a.detach() - b.grad).norm()) for a, b in zip(ours, parameters, strict=True)]
     norms = [float(b.grad.norm()) for b in parameters]
     return {
-        "loss": abs(float(value) / float(theirs) - 1),
+        "loss": abs(float(value) / float(theirs.detach()) - 1),
         "gradient": float(np.linalg.norm(differences) / np.linalg.norm(norms)),
     }
 

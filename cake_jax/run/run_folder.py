@@ -22,7 +22,7 @@ _FREE = (
 )
 _FREE_SECTIONS = ("log.",)
 # Fields that earlier versions did not have. Their values here keep the earlier behaviour.
-_ADDED_FIELDS = {"synthesis.targets": "distinct"}
+_ADDED_FIELDS = {"synthesis.targets": "distinct", "teacher.precision": "float32", "student.precision": "float32"}
 
 
 class Run(NamedTuple):

@@ -15,17 +15,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from cake_jax import parallel
+from cake_jax.precision import cast
 from cake_jax.synthesis import langevin
 from cake_jax.synthesis.chunks import sets_per_chunk
 from cake_jax.synthesis.diagnostics import SynthesisInfo, diagnose, logit_gap
 from cake_jax.synthesis.draw_starts import batch_sets, draw
 from cake_jax.synthesis.objective import Objective, objective as cake_objective, set_logits
-from cake_jax.synthesis.settings import PRECISIONS, SynthesisSettings
+from cake_jax.synthesis.settings import SynthesisSettings
 from cake_jax.teachers import Teacher
 from cake_jax.types import CakeError, SampleBatch
 
@@ -102,7 +102,7 @@ def _device_function(settings: SynthesisSettings, objective: Objective) -> Calla
 
     def device(key: Array, teacher: Teacher, sets: Array, mask: Array, eta: Array) -> _SetResult:
         if settings.precision != "float32":
-            teacher = jax.tree.map(lambda leaf: _cast(leaf, PRECISIONS[settings.precision]), teacher)
+            teacher = cast(teacher, settings.precision)
         return lax.map(lambda chunk: _diffuse(key, teacher, chunk[0], chunk[1], eta, settings, objective), (sets, mask))
 
     return parallel.map_devices(device, in_axes=(None, None, 0, 0, None))
@@ -139,7 +139,3 @@ def _diffuse(
     logits = set_logits(teacher, x)
     gap_start = gaps[0] if settings.num_steps else logit_gap(logits)
     return _SetResult(x, logits, target, gap_start)
-
-
-def _cast(leaf: Array, dtype: jnp.dtype) -> Array:
-    return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf

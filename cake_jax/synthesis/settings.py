@@ -4,17 +4,16 @@ import dataclasses
 from collections.abc import Callable
 from typing import TypeVar
 
-import jax.numpy as jnp
 from jax import Array
 
 from cake_jax import checks, schedules
+from cake_jax.precision import PRECISIONS
 from cake_jax.synthesis import langevin
 from cake_jax.synthesis.priors import PRIORS, Prior
 from cake_jax.synthesis.starts import STARTS, Start
 from cake_jax.synthesis.targets import TARGETS, Targets
 from cake_jax.types import CakeError, DataSpec
 
-PRECISIONS = {"float32": jnp.float32, "bf16": jnp.bfloat16}
 CONTRASTIVE = ("mse", "snn")
 
 
@@ -166,4 +165,4 @@ def checked(settings: S, spec: DataSpec) -> S:
     return settings
 
 
-__all__ = ["CONTRASTIVE", "PRECISIONS", "Start", "SynthesisSettings", "Weights", "checked"]
+__all__ = ["CONTRASTIVE", "Start", "SynthesisSettings", "Weights", "checked"]

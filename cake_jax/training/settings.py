@@ -4,6 +4,7 @@ import dataclasses
 
 from cake_jax import checks, schedules
 from cake_jax.augment import check as check_augmentation
+from cake_jax.precision import PRECISIONS
 from cake_jax.types import DataSpec
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -25,6 +26,8 @@ class TrainSettings:
       augment: Names in `cake_jax.augment.NAMES`. Each training image is augmented in this order, with new draws in each
         epoch. A student's labels stay the teacher's answers to the images before augmentation. So for a student, choose
         only augmentations that do not change the teacher's answers.
+      precision: Precision of the forward and backward passes, `float32` or `bf16`. Weights, the optimizer's state and
+        batch-norm statistics are float32 in both.
     """
 
     epochs: int = 30
@@ -36,6 +39,7 @@ class TrainSettings:
     weight_decay: float = 5e-4
     validation_fraction: float = 0.1
     augment: tuple[str, ...] = ()
+    precision: str = "float32"
 
 
 # The default settings of a student: a hundredth of the samples is held out.
@@ -57,6 +61,7 @@ def checked(settings: TrainSettings, spec: DataSpec, stage: str) -> TrainSetting
         checks.above_zero(f"{stage}.{name}", getattr(settings, name))
     checks.one_of(f"{stage}.optimizer", settings.optimizer, OPTIMIZERS)
     checks.one_of(f"{stage}.schedule", settings.schedule, schedules.TRAINING_SCHEDULES)
+    checks.one_of(f"{stage}.precision", settings.precision, PRECISIONS)
     checks.fraction(f"{stage}.validation_fraction", settings.validation_fraction)
     check_augmentation(settings.augment, spec, f"{stage}.augment")
     return settings

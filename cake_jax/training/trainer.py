@@ -15,6 +15,7 @@ from jax import Array, lax
 
 from cake_jax import parallel, random_keys, schedules
 from cake_jax.models.nnx_adapter import NNXModule
+from cake_jax.precision import cast
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.training.batches import Augmented, MakeBatch
 from cake_jax.training.labels import Labels
@@ -234,8 +235,9 @@ def _device_function(
             x, labels = make_batch(_example_keys(jax.random.fold_in(epoch_key, step), len(x)), x, labels, context)
 
         def objective(params: Any) -> tuple[Array, tuple]:
-            variables = {"params": params, **model_state}
-            logits, new_state = module.apply(variables, x, mutable=["batch_stats"], **mode)
+            variables = {"params": cast(params, settings.precision), **model_state}
+            logits, new_state = module.apply(variables, cast(x, settings.precision), mutable=["batch_stats"], **mode)
+            logits = logits.astype(jnp.float32)
             accuracy = (logits.argmax(axis=-1) == labels.classes).mean()
             batch_size = len(x) * lax.axis_size(parallel.AXIS)
             value = _losses(module, loss, params, logits, labels, batch_size=batch_size).mean()

@@ -108,6 +108,21 @@ def test_resumed_training_is_bitwise_the_same(module, points, optimizer, schedul
     jax.tree.map(np.testing.assert_array_equal, resumed[-1][0], whole[-1][0])
 
 
+def test_bf16_computes_in_bf16_and_keeps_float32_weights(points):
+    """bf16 has 8 bits. So figures differ, by less than a hundredth, and small updates of the weights are not lost."""
+    figures = {}
+    for precision in ("float32", "bf16"):
+        settings = dataclasses.replace(SETTINGS, precision=precision, learning_rate=1e-4, validation_fraction=0.0)
+        (state, info), *_ = history(WithBatchNorm(), *points, settings)
+        assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {np.dtype("float32"), np.dtype("int32")}
+        start = trainer.init(KEY, WithBatchNorm(), SPEC, settings)
+        moved = jax.tree.map(lambda after, before: np.abs(after - before).max() > 0, state.params, start.params)
+        assert moved["Dense_1"]["kernel"]
+        figures[precision] = info.loss
+    assert figures["bf16"] != figures["float32"]
+    assert figures["bf16"] == pytest.approx(figures["float32"], rel=0.01)
+
+
 def test_the_number_of_steps_in_a_call_changes_only_the_rounding(module, points):
     """8 steps an epoch, in one call and in calls of 3, 3 and 2."""
     whole = history(module, *points)[-1]
