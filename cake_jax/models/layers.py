@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import Array, lax
 
-from cake_jax.models.operations import convolution, max_pool, product
+from cake_jax.models.operations import convolution, product
 
 
 class Dense(nn.Dense):
@@ -48,9 +48,7 @@ class Conv(nn.Module):
             # The pool would drop an odd last row or column. Without it, the convolution and its gradient are cheaper.
             height, width = (size - (size - self.kernel_size + 1) % 2 for size in x.shape[1:3])
             x = x[:, :height, :width]
-        y = convolution(x, kernel, self.strides, self.padding, split_columns=self.pool)
-        if self.pool:
-            y = max_pool(y, split_columns=True)
+        y = convolution(x, kernel, self.strides, self.padding, pool=self.pool)
         if self.use_bias:
             # The pool comes first because it leaves fewer elements. With few channels, XLA would add the bias in a loop
             # with a division for every element. Adding one long row, computed before the loop, needs none.

@@ -15,6 +15,8 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 _FEW_CHANNELS, _FEW_CHANNELS_OF_TWO_COLUMNS = 128, 128**2
 # From this number of rows of the result, one row more costs less than what it gains.
 _MANY_ROWS = 8
+# Smallest number of columns of a product that is fast on a CPU.
+_PRODUCT_WIDTH = 32
 # Bytes of pixels that are laid side by side at once. They fit into a core's cache.
 _COLUMN_BYTES = 2**20
 
@@ -49,7 +51,7 @@ def _product_backward(residuals: tuple[Array, Array], cotangent: Array) -> tuple
 product.defvjp(lambda a, b: (product(a, b), (a, b)), _product_backward)
 
 
-def convolution(x: Array, kernel: Array, strides: int, padding: int, *, split_columns: bool = False) -> Array:
+def convolution(x: Array, kernel: Array, strides: int, padding: int, *, pool: bool = False) -> Array:
     """`lax.conv_general_dilated` for images. On a CPU it has a form and a gradient that are fast there.
 
     XLA's CPU kernels are fast for forward convolutions of many channels. They are slow for few channels, for the
@@ -61,8 +63,7 @@ def convolution(x: Array, kernel: Array, strides: int, padding: int, *, split_co
       kernel: `[h, w, C, F]`.
       strides: Stride in both directions.
       padding: Number of rows and columns of zeros on each side.
-      split_columns: Whether the result's columns are in the order 0, 2, 4 ..., 1, 3, 5 .... If their number is odd, the
-        last column is dropped.
+      pool: Whether `max_pool` follows. With few channels, both together are faster than one after the other.
 
     Returns:
       `[B, H', W', F]`.
@@ -70,31 +71,27 @@ def convolution(x: Array, kernel: Array, strides: int, padding: int, *, split_co
     _, width, channels, features = kernel.shape
     limit = _FEW_CHANNELS_OF_TWO_COLUMNS if x.shape[2] + 2 * padding <= width + 1 else _FEW_CHANNELS
     if jax.default_backend() == "cpu" and strides == 1 and channels * features <= limit:
-        return _row_products(_pad(x, [(padding, padding)] * 2), kernel, split_columns)
+        return _row_products(_pad(x, [(padding, padding)] * 2), kernel, pool)
     if jax.default_backend() == "cpu":
         y = _convolution(x, kernel, strides, padding)
     else:
         y = _convolve(x, kernel, strides, [(padding, padding)] * 2)
-    return y[:, :, _even_then_odd(y.shape[2])] if split_columns else y
+    return max_pool(y) if pool else y
 
 
-def max_pool(x: Array, *, split_columns: bool = False) -> Array:
+def max_pool(x: Array) -> Array:
     """Maximum over 2 x 2 pixels with stride 2.
 
-    The code takes the maximum of slices. On a CPU its gradient is much cheaper than that of a windowed reduction, and
-    cheaper still for large slices, which `split_columns` allows.
+    The code takes the maximum of slices. On a CPU its gradient is much cheaper than that of a windowed reduction.
 
     Args:
       x: `[B, H, W, C]`. An odd last row or column is dropped.
-      split_columns: Whether the columns of x are in the order that `convolution` gives with `split_columns`.
 
     Returns:
       `[B, H // 2, W // 2, C]`.
     """
     height, width = (size // 2 * 2 for size in x.shape[1:3])
     x = jnp.maximum(x[:, 0:height:2], x[:, 1:height:2])
-    if split_columns:
-        return jnp.maximum(x[:, :, : width // 2], x[:, :, width // 2 :])
     return jnp.maximum(x[:, :, 0:width:2], x[:, :, 1:width:2])
 
 
@@ -122,25 +119,33 @@ def upsampled_convolution(x: Array, kernel: Array) -> Array:
     return y[:, 1:-1, 1:-1]
 
 
-def _even_then_odd(columns: int) -> np.ndarray:
-    return np.arange(columns // 2 * 2).reshape(-1, 2).T.ravel()
+def _row_products(x: Array, kernel: Array, pool: bool) -> Array:
+    """A convolution of stride 1 without padding, as products of parts of image rows with a banded (Toeplitz) matrix.
 
-
-def _row_products(x: Array, kernel: Array, split_columns: bool) -> Array:
-    """A convolution of stride 1 without padding, as a product of image rows with a banded (Toeplitz) matrix.
-
-    h rows of the image hold h W C numbers, and one row of the result W' F. So the product is wide enough to be fast
-    even with few channels. Zeros outside the band make it W / w times as many multiplications as needed.
+    A part of the result's row has b pixels. It depends on b + w - 1 pixels of h rows of the image. So the product is
+    wide enough to be fast even with few channels. Zeros outside the band make it (b + w - 1) / w times as many
+    multiplications as needed. `max_pool` follows if `pool` is set.
     """
     height, width, channels, features = kernel.shape
-    batch, rows_in, columns_in, _ = x.shape
-    rows, columns = rows_in - height + 1, columns_in - width + 1
-    order = _even_then_odd(columns) if split_columns else np.arange(columns)
-    shifts = np.stack([np.eye(columns_in, columns, -shift)[:, order] for shift in range(width)])
-    band = jnp.einsum("ijkf,jvc->ivkcf", kernel, shifts.astype(kernel.dtype))
-    x = x.reshape(batch, rows_in, columns_in * channels)
-    windows = jnp.concatenate([x[:, row : row + rows] for row in range(height)], axis=-1)
-    return product(windows, band.reshape(windows.shape[-1], -1)).reshape(batch, rows, len(order), features)
+    batch, rows, columns = x.shape[0], x.shape[1] - height + 1, x.shape[2] - width + 1
+    stride = 2 if pool else 1
+    rows, columns = rows // stride * stride, columns // stride * stride
+    sizes = [size for size in range(stride, columns + 1, stride) if columns % size == 0]
+    part = next((size for size in sizes if size * features >= _PRODUCT_WIDTH), columns)
+    # Even columns come first and odd ones follow. So the pool compares long stretches of memory.
+    order = np.arange(part).reshape(-1, stride).T.ravel()
+    shifts = np.stack([np.eye(part + width - 1, part, -shift)[:, order] for shift in range(width)])
+    band = jnp.einsum("ijkf,jvc->ivkcf", kernel, shifts.astype(kernel.dtype)).reshape(-1, part * features)
+    x, parts = x.reshape(*x.shape[:2], -1), []
+    for first in range(0, columns * channels, part * channels):
+        pixels = slice(first, first + (part + width - 1) * channels)
+        y = product(jnp.concatenate([x[:, row : row + rows, pixels] for row in range(height)], axis=-1), band)
+        if pool:
+            y = y.reshape(batch, rows // 2, 2, 2, -1)
+            y = jnp.maximum(y[:, :, 0], y[:, :, 1])
+            y = jnp.maximum(y[:, :, 0], y[:, :, 1])
+        parts.append(y)
+    return jnp.concatenate(parts, axis=-1).reshape(batch, rows // stride, columns // stride, features)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -110,7 +110,7 @@ OTHER_VALUES = {
     "synthesis.contrastive": "snn",
     "synthesis.from_run": "elsewhere",
     "synthesis.optimizer": "adam",
-    "synthesis.precision": "bf16",
+    "precision": "bf16",
     "synthesis.schedule": "cosine",
     "synthesis.start": "smooth",
     "synthesis.targets": "first",  # the fixture `extended` adds this name
