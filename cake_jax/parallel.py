@@ -5,7 +5,10 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import lax
 from jax.experimental import multihost_utils
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 AXIS = "devices"
 # After this time without a sign of life, a process counts as lost.
@@ -89,6 +92,25 @@ def map_all_devices(function: Callable, in_axes: tuple[int | None, ...], out_axe
     Each process passes the slices of its own devices. All processes must make the same calls in the same order.
     """
     return jax.pmap(function, AXIS, in_axes=in_axes, out_axes=out_axes)
+
+
+def replicate(tree: Any) -> Any:
+    """Copies a pytree of arrays to every device of this process, where mapped functions leave their results.
+
+    A mapped function is compiled once more for arguments in another place, such as its own results.
+    """
+    return jax.device_put(tree, NamedSharding(Mesh(jax.local_devices(), (AXIS,)), PartitionSpec()))
+
+
+def mean(tree: Any) -> Any:
+    """The mean of a pytree over the devices, within a function that `map_devices` or `map_all_devices` runs.
+
+    All leaves travel as one vector, because the devices wait for each other in every exchange.
+    """
+    if lax.axis_size(AXIS) == 1:
+        return tree
+    vector, restore = ravel_pytree(tree)
+    return restore(lax.pmean(vector, AXIS))
 
 
 def deal(count: int, chunk: int) -> tuple[np.ndarray, np.ndarray]:

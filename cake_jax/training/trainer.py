@@ -152,6 +152,7 @@ def epochs(
     if make_batch is None and settings.augment:
         make_batch = Augmented(settings.augment, spec)
     run = _device_function(module, *_schedule_of(settings, steps_per_epoch), loss, make_batch)
+    state, context = parallel.replicate((state, context))
     while int(state.epoch) < settings.epochs:
         rows = training[_permutation(jax.random.fold_in(training_keys.order, state.epoch), len(training))]
         rows = rows[: steps_per_epoch * batch_size].reshape(steps_per_epoch, devices, -1).swapaxes(0, 1)

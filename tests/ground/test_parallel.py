@@ -85,6 +85,28 @@ def test_mapped_functions_return_one_result_for_all_devices(mapped):
     np.testing.assert_allclose(mean, x.mean())
 
 
+def test_mean_averages_each_leaf_over_devices():
+    devices = parallel.device_count()
+    x = np.arange(devices * 6, dtype=np.float32).reshape(devices, 2, 3)
+    mean = parallel.map_all_devices(lambda x: parallel.mean({"x": x, "first": x[0, 0]}), (0,), None)(x)
+    np.testing.assert_allclose(mean["x"], x.mean(0))
+    np.testing.assert_allclose(mean["first"], x[:, 0, 0].mean())
+
+
+def test_a_replicated_argument_needs_no_second_program():
+    traced = []
+
+    def function(total, x):
+        traced.append(total)
+        return total + parallel.mean(x)
+
+    run = parallel.map_all_devices(function, (None, 0), None)
+    total = parallel.replicate(np.zeros(3, np.float32))
+    x = np.ones((parallel.device_count(), 3), np.float32)
+    np.testing.assert_array_equal(run(run(total, x), x), [2, 2, 2])
+    assert len(traced) == 1
+
+
 @pytest.mark.parametrize("count", [1, 5, 9])
 def test_masked_sum_over_dealt_rows_is_the_sum_of_all_rows(count):
     values = np.random.default_rng(0).normal(size=count).astype(np.float32)

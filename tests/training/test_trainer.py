@@ -68,6 +68,22 @@ def test_one_epoch_equals_a_loop_by_hand(module, points):
     jax.tree.map(lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=1e-6), trained.params, params)
 
 
+def test_epochs_share_a_program(points):
+    """The first epoch starts from the state of `init`, and the second from the first one's."""
+    calls = []
+
+    class Counting(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            calls.append(train)
+            return nn.Dense(3)(x)
+
+    state, settings = trainer.init(KEY, Counting(), SPEC, SETTINGS), dataclasses.replace(SETTINGS, epochs=3)
+    epochs = trainer.epochs(KEY, state, Counting(), SPEC, *points, settings, loss=classification_loss)
+    counts = [sum(calls) for _ in epochs]
+    assert counts[0] == counts[2] > 0
+
+
 def test_validation_uses_examples_that_the_training_leaves_out(module, points):
     x, labels = points
     settings = dataclasses.replace(SETTINGS, epochs=30, schedule="one_cycle")
