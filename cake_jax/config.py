@@ -29,7 +29,8 @@ from cake_jax.run.settings import (
 from cake_jax.stores.metrics import WRITERS
 from cake_jax.synthesis.priors import PRIORS
 from cake_jax.synthesis.settings import SynthesisSettings, Weights
-from cake_jax.training import DistillationLoss, TrainSettings, checked as checked_training
+from cake_jax.training import DistillationLoss, TrainSettings, ViewSettings, checked as checked_training
+from cake_jax.training.views import checked as check_views
 from cake_jax.types import CakeError, DataSpec
 
 
@@ -81,6 +82,14 @@ def default() -> ConfigDict:
     config.student = _training(validation_fraction=0.01)
     config.student.temperature = 1.0  # temperature tau of the soft labels
     config.student.hard_weight = 0.0  # weight of the cross entropy to the hard label
+    config.student.distance = "kl"  # of the student's logits from the teacher's: kl, l1 or l2 (means over classes)
+    # Views: inputs that the teacher labels anew in each step, after student.augment.
+    config.student.views = ConfigDict()
+    config.student.views.ask = False  # whether the teacher labels each batch; each input is a query
+    config.student.views.fresh = ()  # names in cake_jax.starts.STARTS; each step draws new inputs from them
+    config.student.views.fresh_share = 0.5  # share of a batch that is drawn anew
+    config.student.views.mixup = 0.0  # share of the inputs that are mixed with another one
+    config.student.views.cutmix = 0.0  # share of the images of which a rectangle comes from another one
     config.student.memory_gb = 4.0  # memory limit; samples above it are read from the disk during the training
 
     config.synthesis = ConfigDict()
@@ -94,7 +103,7 @@ def default() -> ConfigDict:
     config.synthesis.optimizer = "sgd"  # sgd or adam
     config.synthesis.langevin_temperature = config_dict.placeholder(float)  # T_L; None takes the method's value
     config.synthesis.precision = "float32"  # precision of the teacher's arithmetic: float32 or bf16
-    config.synthesis.start = "normal"  # a name in cake_jax.synthesis.starts.STARTS; for images also smooth, contrasted
+    config.synthesis.start = "normal"  # a name in cake_jax.starts.STARTS; for images also smooth, contrasted
     config.synthesis.targets = "distinct"  # a name in cake_jax.synthesis.targets.TARGETS
     config.synthesis.contrastive = "mse"  # mse or snn
     config.synthesis.snn_temperature = 1.0  # temperature of snn, in squared logit units
@@ -197,6 +206,11 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
     stages = settings.stages
     if settings.teacher.source == "none" and (stages.synthesis or stages.evaluation):
         raise CakeError("run.teacher: off, so name a finished run in teacher.from_run, or a file in teacher.weights")
+    if stages.student and settings.student.views.ask:
+        if black_box:
+            raise CakeError("student.views.ask: a black box labels stored samples only; leave it False")
+        if settings.teacher.source == "none":
+            raise CakeError("student.views.ask: the teacher must label the views, so name its run in teacher.from_run")
     if stages.student and not stages.synthesis and not settings.samples.from_run:
         raise CakeError("run.synthesis: off, so name a finished run in synthesis.from_run")
     return settings
@@ -292,8 +306,10 @@ def _student(config: ConfigDict, spec: DataSpec) -> StudentSettings:
     model = _model(section)
     model.create(spec)
     training = checked_training(_train_settings(section), spec, "student")
-    loss = DistillationLoss(section.temperature, section.hard_weight)
-    return StudentSettings(model, training, loss, section.memory_gb * 2**30)
+    loss = DistillationLoss(section.temperature, section.hard_weight, section.distance)
+    fields = {f.name: _typed(section.views[f.name]) for f in dataclasses.fields(ViewSettings)}
+    views = check_views(ViewSettings(**fields), spec)
+    return StudentSettings(model, training, loss, views, section.memory_gb * 2**30)
 
 
 def _model(section: ConfigDict) -> ModelSettings:

@@ -164,6 +164,27 @@ def distillation(
     return loss
 
 
+def logit_distance(student_logits: Array, teacher_logits: Array, *, power: int) -> Array:
+    """Mean over classes of `|s_k - t_k|^power`, after the mean of each example's logits is subtracted.
+
+    A softmax does not see the mean of the logits, so the student need not learn it.
+
+    Args:
+      student_logits: The student's logits s, `[..., K]`.
+      teacher_logits: The teacher's logits t, `[..., K]`.
+      power: 1 or 2.
+
+    Returns:
+      One value for each example, in logit units to this power, `[...]` float32.
+
+    Source: for power 1, DFAD (arXiv 1912.11006), section 3.2; for power 2, Ba, Caruana 2014 (arXiv 1312.6184),
+      section 2.2. Neither subtracts the mean.
+    """
+    difference = student_logits.astype(jnp.float32) - teacher_logits.astype(jnp.float32)
+    difference -= difference.mean(axis=-1, keepdims=True)
+    return (jnp.abs(difference) ** power).mean(axis=-1)
+
+
 def kl_divergence(student_logits: Array, teacher_logits: Array) -> Array:
     """`KL(teacher || student)` at temperature 1.
 

@@ -18,11 +18,20 @@ from cake_jax.black_box import BlackBox, QuerySettings
 from cake_jax.evaluation import evaluate
 from cake_jax.export import to_stablehlo
 from cake_jax.methods import METHODS
+from cake_jax.starts import STARTS
 from cake_jax.synthesis import SynthesisSettings, Weights, minibatch
 from cake_jax.synthesis.priors import PRIORS
-from cake_jax.synthesis.starts import STARTS
 from cake_jax.teachers import Teacher
-from cake_jax.training import DISTILLATION, DistillationLoss, Labels, classification_loss, trainer
+from cake_jax.training import (
+    DISTILLATION,
+    DistillationLoss,
+    Labels,
+    ViewSettings,
+    classification_loss,
+    from_logits,
+    trainer,
+    views,
+)
 from cake_jax.types import DataSpec
 
 KEY = jax.random.key(0)
@@ -134,6 +143,20 @@ def test_training(name, fields):
             list(trainer.epochs(KEY, state, module, SMALL, x, labels, settings, loss=loss))
 
     check_all(train, BACKENDS[:1], least=6)
+
+
+def test_views():
+    """Steps of a student that asks the teacher, with every change of the inputs."""
+    settings = dataclasses.replace(DISTILLATION, epochs=1, batch_size=16, validation_fraction=0.0, augment=NAMES)
+    asked = views.asked(ViewSettings(True, tuple(STARTS), 0.5, 0.5, 0.5), settings, SMALL, TEACHER)
+    x, labels = np.zeros((16, *SMALL.shape), np.float32), from_logits(np.zeros((16, SMALL.num_classes), np.float32))
+    module = models.create("mlp", SMALL)
+
+    def train():
+        state = trainer.init(KEY, module, SMALL, settings)
+        list(trainer.epochs(KEY, state, module, SMALL, x, labels, settings, loss=DistillationLoss(), **asked))
+
+    check_all(train, BACKENDS[:1])
 
 
 def test_evaluation():

@@ -22,7 +22,7 @@ from cake_jax.stores import checkpoint
 from cake_jax.synthesis.chunks import sets_per_chunk
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.teachers.batch_norm import check_has_statistics
-from cake_jax.training import TrainSettings
+from cake_jax.training import TrainSettings, trainer
 from cake_jax.types import ACCESS, DataSpec
 
 # Answers to which an input gradient and a training step correspond.
@@ -74,19 +74,34 @@ def describe(settings: RunSettings) -> str:
         )
     if stages.student:
         student = settings.student
+        asked = _abstract(_teacher_model(settings.teacher), settings.spec) if student.views.ask else None
         lines.append(
-            _training_line("student", student.model, settings.spec, student.training, synthesis.num_samples, rate)
+            _training_line(
+                "student", student.model, settings.spec, student.training, synthesis.num_samples, rate, asked
+            )
         )
     lines.append("evaluation on the real test set" if stages.evaluation else "no evaluation")
     return "\n".join(lines)
 
 
-def _training_line(stage: str, model: ModelSettings, spec: DataSpec, how: TrainSettings, size: int, rate: float) -> str:
-    training = size - round(how.validation_fraction * size)
-    steps = how.epochs * max(1, training // how.batch_size)
-    flops = _TRAINING * how.epochs * training * _answer_flops(_abstract(model, spec))
-    seconds = flops / rate + steps * _TRAINING_STEP
-    return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples; about {_time(seconds)}"
+def _training_line(
+    stage: str,
+    model: ModelSettings,
+    spec: DataSpec,
+    how: TrainSettings,
+    size: int,
+    rate: float,
+    asked: Teacher | None = None,
+) -> str:
+    steps, batch_size = trainer.epoch_size(how, size)
+    examples = how.epochs * steps * batch_size
+    flops = examples * _TRAINING * _answer_flops(_abstract(model, spec))
+    queries = ""
+    if asked is not None:
+        flops += examples * _answer_flops(asked)
+        queries = f"; teacher queries: {examples:,} forward"
+    seconds = flops / rate + how.epochs * steps * _TRAINING_STEP
+    return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples{queries}; about {_time(seconds)}"
 
 
 def _queries(settings: RunSettings) -> methods.Queries:

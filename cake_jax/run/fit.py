@@ -1,7 +1,10 @@
 """Training of one model of a run. It writes a line of metrics for each epoch, and saves its state."""
 
+import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -31,6 +34,7 @@ def fit(
     loss: Loss,
     folder: Path,
     log: MetricsLog,
+    asked: Mapping[str, Any] = MappingProxyType({}),
 ) -> Teacher:
     """Trains a model and saves it. If there is a saved state, the training resumes from the newest.
 
@@ -45,6 +49,8 @@ def fit(
       loss: The loss.
       folder: The model's folder.
       log: The metrics, which get a line for each epoch.
+      asked: Options of `trainer.epochs` with which a teacher labels each batch. If there are any, the log counts the
+        queries.
 
     Returns:
       The trained model.
@@ -59,10 +65,11 @@ def fit(
     with tqdm(total=settings.epochs, initial=done, desc=stage, unit=" epochs", disable=no_progress_bar()) as bar:
         state = start
         started = saved = time.perf_counter()
-        for state, info in trainer.epochs(train_key, start, module, spec, x, labels, settings, loss=loss):
+        queries = {"queries": math.prod(trainer.epoch_size(settings, len(x)))} if asked else {}
+        for state, info in trainer.epochs(train_key, start, module, spec, x, labels, settings, loss=loss, **asked):
             seconds, started = time.perf_counter() - started, time.perf_counter()
             if writes:
-                log.write(stage, info.epoch, **info._asdict(), seconds=seconds)
+                log.write(stage, info.epoch, **info._asdict(), **queries, seconds=seconds)
             if parallel.as_first(time.perf_counter() - saved > SAVE_SECONDS):
                 checkpoint.save_state(folder, info.epoch, state)
                 saved = time.perf_counter()

@@ -37,8 +37,11 @@ def collect(
       log: The metrics, which hold the seconds of each stage.
     """
     of_teacher, of_student = figures.get("teacher", {}), dict(figures.get("student", {}))
-    queries = store.totals()
-    seconds = {stage: log.seconds(stage) for stage in ("teacher", "synthesis", "student")}
+    queries = {
+        "synthesis": store.totals(),
+        "student": {"forward": log.total("student", "queries"), "gradient": 0},
+    }
+    seconds = {stage: float(log.total(stage, "seconds")) for stage in ("teacher", "synthesis", "student")}
     steps = [entry["num_steps"] for entry in store.entries.values()]
 
     def named(names: dict[str, str]) -> dict[str, Any]:
@@ -63,13 +66,13 @@ def collect(
         "samples": {
             "count": store.count,
             "num_steps": max(steps, default=settings.samples.synthesis.num_steps),
-            "teacher_queries": sum(queries.values()),
+            "teacher_queries": sum(sum(counts.values()) for counts in queries.values()),
         },
         "rounds": [
             {"round": one["round"], "test_accuracy": one["accuracy"], "test_agreement": one["agreement"]}
             for one in figures.get("rounds", [])
         ],
-        "queries": {"synthesis": queries, "student": {"forward": 0, "gradient": 0}},
+        "queries": queries,
         "seconds": {**seconds, "total": sum(seconds.values())},
         "environment": {
             "jax": jax.__version__,

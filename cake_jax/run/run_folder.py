@@ -22,7 +22,17 @@ _FREE = (
 )
 _FREE_SECTIONS = ("log.",)
 # Fields that earlier versions did not have. Their values here keep the earlier behaviour.
-_ADDED_FIELDS = {"synthesis.targets": "distinct", "teacher.precision": "float32", "student.precision": "float32"}
+_ADDED_FIELDS = {
+    "synthesis.targets": "distinct",
+    "teacher.precision": "float32",
+    "student.precision": "float32",
+    "student.distance": "kl",
+    "student.views.ask": False,
+    "student.views.fresh": [],
+    "student.views.fresh_share": 0.5,
+    "student.views.mixup": 0.0,
+    "student.views.cutmix": 0.0,
+}
 
 
 class Run(NamedTuple):

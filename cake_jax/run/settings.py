@@ -10,7 +10,7 @@ from cake_jax import models
 from cake_jax.black_box import QuerySettings
 from cake_jax.data import DataSettings
 from cake_jax.synthesis import SynthesisSettings
-from cake_jax.training import DistillationLoss, TrainSettings
+from cake_jax.training import DistillationLoss, TrainSettings, ViewSettings
 from cake_jax.types import DataSpec
 
 
@@ -113,12 +113,14 @@ class StudentSettings:
       model: The student's architecture.
       training: Settings of the training.
       loss: The loss.
+      views: Whether the teacher labels each batch anew, and how the batch is changed before.
       memory_bytes: Memory limit in bytes. Samples above it are read from the disk during the training.
     """
 
     model: ModelSettings
     training: TrainSettings
     loss: DistillationLoss
+    views: ViewSettings
     memory_bytes: float
 
 

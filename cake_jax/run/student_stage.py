@@ -11,13 +11,21 @@ from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
 from cake_jax.teachers import Teacher
-from cake_jax.training import from_logits
+from cake_jax.training import from_logits, views
 
 
 def trained_student(
-    key: jax.Array, settings: RunSettings, target: Path, store: SampleStore, log: MetricsLog
+    key: jax.Array,
+    settings: RunSettings,
+    teacher: Teacher | None,
+    target: Path,
+    store: SampleStore,
+    log: MetricsLog,
 ) -> Teacher | None:
-    """The student, trained on samples alone. None if the student stage is off."""
+    """The student, trained on samples, and on views that the teacher labels if the settings say so.
+
+    None if the student stage is off.
+    """
     if not settings.stages.student:
         return None
     if checkpoint.has_model(target):
@@ -31,6 +39,17 @@ def trained_student(
     labels = from_logits(samples.logits)
     if methods.get(settings.method).reads_data:
         labels = labels._replace(classes=samples.target)
+    asked = views.asked(student.views, student.training, settings.spec, teacher)
     return fit(
-        "student", key, student.model, settings.spec, samples.x, labels, student.training, student.loss, target, log
+        "student",
+        key,
+        student.model,
+        settings.spec,
+        samples.x,
+        labels,
+        student.training,
+        student.loss,
+        target,
+        log,
+        asked,
     )

@@ -8,9 +8,9 @@ from jax import Array
 
 from cake_jax import checks, schedules
 from cake_jax.precision import PRECISIONS
+from cake_jax.starts import STARTS, Start, check as check_start
 from cake_jax.synthesis import langevin
 from cake_jax.synthesis.priors import PRIORS, Prior
-from cake_jax.synthesis.starts import STARTS, Start
 from cake_jax.synthesis.targets import TARGETS, Targets
 from cake_jax.types import CakeError, DataSpec
 
@@ -147,9 +147,7 @@ def checked(settings: S, spec: DataSpec) -> S:
     if isinstance(settings.targets, str):
         checks.one_of("synthesis.targets", settings.targets, TARGETS)
     if isinstance(settings.start, str):
-        checks.one_of("synthesis.start", settings.start, STARTS)
-        if STARTS[settings.start].needs_images and not spec.is_image:
-            raise CakeError(f"synthesis.start: inputs of shape {spec.shape} are no images; set it to 'normal'")
+        check_start(settings.start, spec, "synthesis.start")
     if settings.contrastive == "snn" and settings.num_sets < 2:
         raise CakeError(
             "synthesis.contrastive: 'snn' needs at least two sets in a mini-batch; raise synthesis.batch_size"

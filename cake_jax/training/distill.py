@@ -11,7 +11,8 @@ from cake_jax.training import trainer
 from cake_jax.training.labels import from_logits
 from cake_jax.training.losses import DistillationLoss, Loss
 from cake_jax.training.settings import DISTILLATION, TrainSettings, checked
-from cake_jax.types import DataSpec, SampleBatch
+from cake_jax.training.views import STORED_LABELS, ViewSettings, asked, checked as check_views
+from cake_jax.types import CakeError, DataSpec, SampleBatch
 
 
 def distill(
@@ -21,6 +22,8 @@ def distill(
     settings: TrainSettings = DISTILLATION,
     *,
     loss: Loss = DistillationLoss(),
+    views: ViewSettings = STORED_LABELS,
+    teacher: Teacher | None = None,
     spec: DataSpec | None = None,
 ) -> Teacher:
     """Trains a student on labelled samples.
@@ -32,6 +35,8 @@ def distill(
       samples: N samples with the teacher's logits.
       settings: How the student is trained.
       loss: The loss of the student's logits and the teacher's labels, `(logits [B, K], Labels) -> [B]`.
+      views: Whether the teacher labels each batch anew, and how the batch is changed before.
+      teacher: The teacher, if `views.ask` is set.
       spec: Specification of the student's inputs. By default shape and number of classes are those of the samples, and
         pixels equal normalised units.
 
@@ -39,13 +44,16 @@ def distill(
       The trained student as a `Teacher`.
 
     Raises:
-      CakeError: Settings or model do not fit, or the loss became NaN.
+      CakeError: Settings or model do not fit, the views need a teacher, or the loss became NaN.
     """
     spec = spec or DataSpec(samples.x.shape[1:], samples.logits.shape[-1])
     checked(settings, spec, "student")
+    if check_views(views, spec).ask and teacher is None:
+        raise CakeError("views: the teacher labels them, so give it as teacher=")
     init_key, train_key = jax.random.split(key)
     module, variables = nnx_adapter.split(model) if isinstance(model, nnx.Module) else (model, None)
     start = trainer.init(init_key, module, spec, settings, variables)
     labels = from_logits(samples.logits)
-    *_, (state, _) = trainer.epochs(train_key, start, module, spec, samples.x, labels, settings, loss=loss)
+    options = asked(views, settings, spec, teacher)
+    *_, (state, _) = trainer.epochs(train_key, start, module, spec, samples.x, labels, settings, loss=loss, **options)
     return trainer.as_model(module, state, spec)

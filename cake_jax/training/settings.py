@@ -24,8 +24,9 @@ class TrainSettings:
       weight_decay: L2 penalty on all parameters. With AdamW, the decoupled weight decay.
       validation_fraction: Share of the data that is held out for validation.
       augment: Names in `cake_jax.augment.NAMES`. Each training image is augmented in this order, with new draws in each
-        epoch. A student's labels stay the teacher's answers to the images before augmentation. So for a student, choose
-        only augmentations that do not change the teacher's answers.
+        epoch. A student's labels stay the teacher's answers to the images before augmentation, unless the teacher
+        is asked for views (`ViewSettings.ask`). So for stored labels, choose only augmentations that do not change the
+        teacher's answers.
       precision: Precision of the forward and backward passes, `float32` or `bf16`. Weights, the optimizer's state and
         batch-norm statistics are float32 in both.
     """

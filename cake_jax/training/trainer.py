@@ -144,10 +144,7 @@ def epochs(
     num_validation = round(settings.validation_fraction * len(x))
     validation, training = order[:num_validation], order[num_validation:]
     devices = parallel.total_device_count()
-    batch_size = min(settings.batch_size, len(training)) // devices * devices
-    if batch_size == 0:
-        raise CakeError(f"batch_size: {settings.batch_size} examples a step are fewer than the {devices} devices")
-    steps_per_epoch = len(training) // batch_size
+    steps_per_epoch, batch_size = epoch_size(settings, len(x))
     steps_per_call = max(1, min(steps_per_call or steps_per_epoch, _CALL_BYTES // (batch_size * x[0].nbytes)))
     if make_batch is None and settings.augment:
         make_batch = Augmented(settings.augment, spec)
@@ -174,6 +171,23 @@ def epochs(
         per_example = functools.partial(_losses, module, loss, params, batch_size=batch_size)
         held_out = _validate(as_model(module, state, spec), x[validation], _rows(labels, validation), per_example)
         yield state, EpochInfo(int(state.epoch), mean_loss, accuracy, *held_out)
+
+
+def epoch_size(settings: TrainSettings, count: int) -> tuple[int, int]:
+    """The number of steps of an epoch, and the number of examples of a step over all devices.
+
+    Args:
+      settings: The settings.
+      count: Number of examples, with those that are held out.
+
+    Raises:
+      CakeError: A step has fewer examples than there are devices.
+    """
+    training, devices = count - round(settings.validation_fraction * count), parallel.total_device_count()
+    batch_size = min(settings.batch_size, training) // devices * devices
+    if batch_size == 0:
+        raise CakeError(f"batch_size: {settings.batch_size} examples a step are fewer than the {devices} devices")
+    return training // batch_size, batch_size
 
 
 def as_model(module: Module, state: TrainState, spec: DataSpec) -> Teacher:

@@ -14,10 +14,10 @@ from ml_collections import ConfigDict
 from cake_jax import DataSpec, augment, data, evaluation, methods, models, report
 from cake_jax.config import default, resolve
 from cake_jax.run import experiment
+from cake_jax.starts import STARTS
 from cake_jax.stores import metrics
 from cake_jax.stores.samples import SampleStore
 from cake_jax.synthesis.priors import PRIORS
-from cake_jax.synthesis.starts import STARTS
 
 REGISTRIES: dict[str, dict[str, Any]] = {
     "method": methods.METHODS,

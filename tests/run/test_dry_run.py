@@ -63,6 +63,14 @@ def test_the_queries_of_every_method_are_counted(method):
         assert gradient == 60 * synthesis.num_steps > 0
 
 
+def test_the_views_of_a_student_are_queries(finished):
+    fields = {"teacher.from_run": str(finished), "synthesis.from_run": str(finished), "student.epochs": 10}
+    *_, stored, _ = lines_of(**fields)
+    *_, asked, _ = lines_of(**fields, **{"student.views.ask": True})
+    assert "queries" not in stored
+    assert "teacher queries: 1,780 forward" in asked
+
+
 LINEAR = {"teacher.model.name": "logistic_regression", "student.model.name": "logistic_regression"}
 
 
@@ -81,7 +89,9 @@ def hours(line):
 def test_times_are_operations_over_speed(slow):
     """Logistic regression of 2 values and 2 classes takes 10 operations: 8 in the product, 2 for the bias."""
     teacher, synthesis, student, _ = lines_of(**LINEAR)
-    assert hours(teacher) == pytest.approx(3 * 3 * 540 / 3600, abs=0.06)  # 3 epochs of 540 of the 600 examples
+    assert hours(teacher) == pytest.approx(
+        3 * 3 * 512 / 3600, abs=0.06
+    )  # 3 epochs of 2 batches of 256, of 540 examples
     assert hours(synthesis) == pytest.approx((180 + 2 * 900) / 3600, abs=0.06)
     assert hours(student) == pytest.approx(3 * 3 * 178 / 3600, abs=0.06)
     assert " about " in synthesis

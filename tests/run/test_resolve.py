@@ -40,6 +40,13 @@ BLACK_BOX = {"method": "noise", "black_box.answers": "labels", "black_box.budget
         ({"student.augment": ("flip",)}, "student.augment: 'flip' "),
         ({"student.temperature": 0.0}, "student.temperature: 0.0 "),
         ({"student.hard_weight": 1.5}, "student.hard_weight: 1.5 "),
+        ({"student.distance": "l3"}, "student.distance: 'l3' "),
+        ({"student.views.ask": True, "student.views.fresh": ("leaves",)}, "student.views.fresh: "),
+        ({"student.views.mixup": 0.5}, "student.views.mixup: "),
+        (
+            {"student.views.ask": True, "method": "noise", "black_box.answers": "labels", "black_box.budget": 9},
+            "student.views.ask: ",
+        ),
         ({"synthesis.num_groups": 11}, "synthesis.num_groups: 11 "),
         ({"synthesis.batch_size": 7}, "synthesis.batch_size: 7 "),
         ({"synthesis.num_batches": 0}, "synthesis.num_batches: 0 "),
@@ -124,6 +131,8 @@ OTHER_VALUES = {
     "model.options": {"width": 5},
     "optimizer": "adam",
     "schedule": "constant",
+    "distance": "l1",
+    "views.fresh": ("normal",),
 }
 
 
@@ -221,8 +230,9 @@ def field_of(path):
     return path
 
 
-# A stage that is off needs later stages to be off too.
-LATER_STAGES = {
+# A stage that is off needs later stages to be off too. Views need the teacher as labeller.
+WITH_OTHERS = {
+    **{f"student.views.{name}": {"student.views.ask": True} for name in ("fresh", "mixup", "cutmix")},
     "run.teacher": {"run.synthesis": False, "run.student": False, "run.evaluation": False},
     "run.synthesis": {"run.student": False},
 }
@@ -243,7 +253,7 @@ def test_every_setting_of_a_run_has_a_field(base, extended):
         if path == "black_box":  # a white box has none: the other base has its fields
             continue
         field = field_of(path)
-        after = dict(settings_below(changed(config, field, **LATER_STAGES.get(field, {}))))
+        after = dict(settings_below(changed(config, field, **WITH_OTHERS.get(field, {}))))
         assert after[path] != value, f"no field changes {path}"
 
 

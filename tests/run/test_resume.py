@@ -76,6 +76,23 @@ def test_a_stop_in_a_stage_changes_nothing(finished, tmp_path, monkeypatch, alwa
     assert runs.outcome_of(tmp_path / "run") == runs.outcome_of(finished)
 
 
+def test_a_student_that_asks_resumes_exactly_and_counts_its_queries(finished, tmp_path, monkeypatch, always_saving):
+    """Of 180 samples, 2 are held out. So an epoch is one step of 178 views."""
+    views = {"ask": True, "fresh": ("normal",), "mixup": 0.5}
+    config = small_config(**{f"student.views.{name}": value for name, value in views.items()})
+    config.teacher.from_run = config.synthesis.from_run = str(finished)
+    runs.run(config, tmp_path / "whole", report=False)
+    run_and_stop(config, tmp_path / "run", "student", monkeypatch)
+    runs.run(config, tmp_path / "run", report=False)
+    assert runs.outcome_of(tmp_path / "run") == runs.outcome_of(tmp_path / "whole")
+    results = runs.results_of(tmp_path / "run")
+    assert results["queries"] == {
+        "synthesis": {"forward": 180, "gradient": 900},
+        "student": {"forward": 3 * 178, "gradient": 0},
+    }
+    assert results["samples"]["teacher_queries"] == 180 + 900 + 3 * 178
+
+
 def csv_rows(folder, stage):
     with open(folder / f"metrics-{stage}.csv", newline="") as file:
         return list(csv.DictReader(file))

@@ -47,12 +47,12 @@ def test_log_reads_back_what_was_written(log):
 def test_log_without_a_file_is_empty(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
     log.keep("teacher", lambda step: True)
-    assert (log.read(), log.read("teacher"), log.seconds("teacher")) == ([], [], 0)
+    assert (log.read(), log.read("teacher"), log.total("teacher", "seconds")) == ([], [], 0)
     assert not any(tmp_path.iterdir())
 
 
 def test_seconds_are_summed_by_stage(log):
-    assert [log.seconds(stage) for stage in ("teacher", "synthesis", "student")] == [1.75, 0, 4.0]
+    assert [log.total(stage, "seconds") for stage in ("teacher", "synthesis", "student")] == [1.75, 0, 4.0]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_torn_last_line_is_not_read_and_keep_drops_it(log):
     for cut in range(start, len(whole)):
         log.path.write_bytes(whole[:cut])
         assert log.read() == ROWS[:3], cut
-        assert log.seconds("student") == 0
+        assert log.total("student", "seconds") == 0
         log.keep("teacher", lambda step: True)
         assert log.path.read_bytes().endswith(b"\n"), cut
         log.write(**ROWS[3])

@@ -9,8 +9,8 @@ import pytest
 from small_synthesis import SETTINGS
 from smooth_teacher import SPEC
 
+from cake_jax.starts import STARTS, Start
 from cake_jax.synthesis import checked, draw_batch
-from cake_jax.synthesis.starts import STARTS, Start
 from cake_jax.types import DataSpec
 
 KEY = jax.random.key(0)
@@ -60,3 +60,31 @@ def test_a_start_registered_from_outside_is_used_by_its_name(monkeypatch):
     settings = checked(dataclasses.replace(SETTINGS, start="ramp"), SPEC)
     x, _ = draw_batch(KEY, settings, SPEC, 0)
     np.testing.assert_array_equal(x[..., 0, 0, 0], np.tile([1, 2, 3], 5))
+
+
+@pytest.mark.parametrize("name", ["strokes", "leaves"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_procedural_images_differ_and_stay_in_range(name, channels):
+    spec = DataSpec((24, 28, channels), 10, mean=(0.25,), std=(0.5,), low=0.0, high=1.0)
+    x = draws(name, spec)
+    assert x.shape == (400, 24, 28, channels)
+    assert x.min() >= -0.5
+    assert x.max() <= 1.5
+    assert np.ptp(x) > 1.8, "they use most of the range"
+    means = x.mean(axis=(1, 2))
+    assert means.std(axis=0).min() > 0.1, "images differ in brightness"
+    unbounded = draws(name, DataSpec((24, 28, channels), 10))
+    np.testing.assert_allclose(unbounded, 2 * x - 1, atol=1e-5)
+
+
+def test_leaves_are_flat_with_sharp_edges():
+    x = draws("leaves", DataSpec((32, 32, 3), 10, low=0.0, high=1.0))
+    flat = np.all(x[:, 1:] == x[:, :-1], axis=-1)
+    assert 0.6 < flat.mean() < 0.98
+
+
+def test_strokes_are_mostly_black_or_white():
+    x = draws("strokes", DataSpec((28, 28, 1), 10, low=0.0, high=1.0))
+    assert np.mean((x < 0.1) | (x > 0.9)) > 0.6
+    assert 0.3 < np.mean(x < 0.1) < 0.8
+    assert correlation_of_neighbours(x) > 0.8

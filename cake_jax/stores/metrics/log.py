@@ -54,6 +54,6 @@ class MetricsLog:
             kept = [row for row in self.read() if row["stage"] != stage or wanted(row["step"])]
             write_atomically(self.path, "".join(json.dumps(row) + "\n" for row in kept).encode())
 
-    def seconds(self, stage: str) -> float:
-        """The sum of `seconds` over all lines of a stage."""
-        return sum(row.get("seconds", 0.0) for row in self.read(stage))
+    def total(self, stage: str, name: str) -> Any:
+        """The sum of a value over all lines of a stage that have it."""
+        return sum(row.get(name, 0) for row in self.read(stage))

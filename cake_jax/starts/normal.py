@@ -3,7 +3,7 @@
 import jax
 from jax import Array
 
-from cake_jax.synthesis.starts.start import Start
+from cake_jax.starts.start import Start
 from cake_jax.types import DataSpec
 
 

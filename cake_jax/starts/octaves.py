@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cake_jax.synthesis.starts.start import Start
+from cake_jax.starts.start import Start
 from cake_jax.types import DataSpec
 
 

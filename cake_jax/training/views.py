@@ -1,0 +1,142 @@
+"""Views: inputs that are changed in each step of the student's training, and labelled by the teacher on the spot."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from cake_jax import checks, starts
+from cake_jax.augment import augment
+from cake_jax.starts import STARTS
+from cake_jax.training.labels import Labels
+from cake_jax.training.settings import TrainSettings
+from cake_jax.types import CakeError, DataSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewSettings:
+    """What happens to a batch before the teacher labels it. Hashable.
+
+    Attributes:
+      ask: Whether the teacher labels each batch anew. Otherwise the student learns from stored labels.
+      fresh: Starts from which new inputs are drawn in each step, names in `STARTS`. They have equal shares.
+      fresh_share: Share of a batch that these new inputs replace.
+      mixup: Share of the inputs that are mixed with another one of the batch, by a uniform weight.
+      cutmix: Share of the images of which a rectangle comes from another one of the batch.
+    """
+
+    ask: bool = False
+    fresh: tuple[str, ...] = ()
+    fresh_share: float = 0.5
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+
+# The teacher is not asked.
+STORED_LABELS = ViewSettings()
+
+
+def checked(settings: ViewSettings, spec: DataSpec) -> ViewSettings:
+    """Returns the settings unchanged if they suit the specification.
+
+    Raises:
+      CakeError: A value does not fit. The message names its field and what to do.
+    """
+    for name in settings.fresh:
+        starts.check(name, spec, "student.views.fresh")
+    for name in ("fresh_share", "mixup", "cutmix"):
+        checks.fraction(f"student.views.{name}", getattr(settings, name), with_one=True)
+    if settings.cutmix and not spec.is_image:
+        raise CakeError(f"student.views.cutmix: inputs of shape {spec.shape} are no images; set it to 0")
+    for name in ("fresh", "mixup", "cutmix"):
+        if getattr(settings, name) and not settings.ask:
+            raise CakeError(f"student.views.{name}: only the teacher can label such inputs; set student.views.ask")
+    return settings
+
+
+def asked(settings: ViewSettings, training: TrainSettings, spec: DataSpec, teacher: Any) -> dict[str, Any]:
+    """The options of `trainer.epochs` with which the teacher labels each batch. None if it is not asked."""
+    return {"make_batch": Views(settings, training.augment, spec), "context": teacher} if settings.ask else {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Makes the batch of a step, as `MakeBatch` does. Its context is the teacher.
+
+    Fresh inputs take the place of a device's last examples. Then come `augment`, mixup and cutmix, in this order.
+
+    Attributes:
+      settings: Settings that `checked` accepts.
+      augment: Names in `cake_jax.augment.NAMES`.
+      spec: Specification of the inputs.
+    """
+
+    settings: ViewSettings
+    augment: tuple[str, ...]
+    spec: DataSpec
+
+    def __call__(self, keys: Array, x: Array, labels: Labels, teacher: Any) -> tuple[Array, Labels]:
+        """The views `[B, *shape]` and the teacher's answers to them."""
+        settings = self.settings
+        fresh_keys, augment_keys, mixup_keys, cutmix_keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys).T
+        for rows, name in self._fresh_rows(len(x)):
+            draws = jax.vmap(lambda key, name=name: STARTS[name].draw(key, 1, self.spec)[0])(fresh_keys[rows])
+            x = x.at[rows].set(draws)
+        x = augment(augment_keys, x, self.augment, self.spec)
+        if settings.mixup:
+            x = mixed(mixup_keys, x, settings.mixup, _weight)
+        if settings.cutmix:
+            x = mixed(cutmix_keys, x, settings.cutmix, _rectangle)
+        logits = teacher(x)
+        return x, Labels(logits.argmax(axis=-1), logits)
+
+    def _fresh_rows(self, count: int) -> list[tuple[slice, str]]:
+        """The rows that are drawn from each start, for `count` examples on a device."""
+        names, total = self.settings.fresh, round(self.settings.fresh_share * count)
+        ends = [count - total + place * total // max(len(names), 1) for place in range(len(names) + 1)]
+        return [(slice(*rows), name) for *rows, name in zip(ends, ends[1:], names, strict=False)]
+
+
+def mixed(keys: Array, x: Array, share: float, draw_weight: Callable[[Array, tuple[int, ...]], Array]) -> Array:
+    """Mixes a share of the inputs with another input of the batch: `w x + (1 - w) other`.
+
+    Args:
+      keys: The key of each input, `[B]`.
+      x: Inputs, `[B, *shape]`.
+      share: Probability with which an input is mixed.
+      draw_weight: `(key, shape) -> w`, which broadcasts to `shape`.
+
+    Returns:
+      `[B, *shape]`.
+
+    Source: mixup, Zhang et al. 2018 (arXiv 1710.09412); CutMix, Yun et al. 2019 (arXiv 1905.04899). Both mix the labels
+      too. Here, the teacher labels the result.
+    """
+
+    def one(key: Array, own: Array) -> Array:
+        share_key, other_key, weight_key = jax.random.split(key, 3)
+        other = x[jax.random.randint(other_key, (), 0, len(x))]
+        weight = draw_weight(weight_key, own.shape)
+        return jnp.where(jax.random.bernoulli(share_key, share), weight * own + (1 - weight) * other, own)
+
+    return jax.vmap(one)(keys, x)
+
+
+def _weight(key: Array, shape: tuple[int, ...]) -> Array:
+    """A uniform weight."""
+    return jax.random.uniform(key)
+
+
+def _rectangle(key: Array, shape: tuple[int, ...]) -> Array:
+    """0 within a rectangle of uniform area and place, 1 around it, `[H, W, 1]`."""
+    area_key, place_key = jax.random.split(key)
+    sides = jnp.sqrt(jax.random.uniform(area_key)) * jnp.array(shape[:2])
+    corner = jax.random.uniform(place_key, (2,)) * (jnp.array(shape[:2]) - sides)
+    rows, columns = (
+        (jnp.arange(size) + 0.5 >= corner[axis]) & (jnp.arange(size) + 0.5 < corner[axis] + sides[axis])
+        for axis, size in enumerate(shape[:2])
+    )
+    return 1.0 - (rows[:, None] & columns)[..., None]
