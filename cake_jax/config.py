@@ -140,6 +140,17 @@ def with_variant(config: ConfigDict, variant: str, variants: Mapping[str, Mappin
     return config
 
 
+# A student that learns from stored labels alone, as in the default config.
+STORED_LABELS = {
+    "student.optimizer": "sgd",
+    "student.weight_decay": 5e-4,
+    "student.distance": "kl",
+    "student.views.ask": False,
+    "student.views.fresh": (),
+    "student.views.mixup": 0.0,
+}
+
+
 def reference(
     *, cls: float, contr: float, tv: float, learning_rate: float = 0.5, augment: tuple[str, ...] = ()
 ) -> dict[str, Any]:
@@ -160,6 +171,7 @@ def reference(
         **{f"{stage}.{name}": value for stage in ("teacher", "student") for name, value in training.items()},
         "teacher.augment": augment,
         "student.temperature": 1.0,
+        **STORED_LABELS,
         "synthesis.start": "normal",
         "synthesis.decay_magnitude": 4.0,
         "synthesis.num_batches": 500,

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import default, reference, with_variant
+from cake_jax.config import STORED_LABELS, default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -21,8 +21,16 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 2,
         "synthesis.num_steps": 16,
     },
-    # 10,000 samples, to compare methods at a small number of samples.
-    "few": {"synthesis.num_batches": 20, "student.epochs": 30},
+    # The same samples without views: the student learns from stored labels. To compare methods by their samples alone.
+    "few": {
+        **STORED_LABELS,
+        "student.epochs": 30,
+        "student.batch_size": 128,
+        "student.learning_rate": 0.1,
+        "student.temperature": 20.0,  # practically the same as matching the logits
+    },
+    # Four times as many views.
+    "long": {"student.epochs": 1200},
     # The CAKE reference's settings for this pair of networks.
     "reference": reference(cls=1e3, contr=1e-3, tv=1e7),
 }
@@ -35,10 +43,16 @@ def get_config(variant: str = "") -> ConfigDict:
     config.teacher.model.name = "lenet5"
     config.teacher.epochs = 12
     config.student.model.name = "lenet5_half"
-    config.student.epochs = 20
-    config.student.batch_size = 128
-    config.student.temperature = 20.0  # practically the same as matching the logits
-    config.synthesis.num_batches = 200
+    # 3 million views: half of them new strokes, and half of all mixed.
+    config.student.epochs = 300
+    config.student.optimizer = "adam"
+    config.student.learning_rate = 5e-3
+    config.student.weight_decay = 0.0
+    config.student.distance = "l2"
+    config.student.views.ask = True
+    config.student.views.fresh = ("strokes",)
+    config.student.views.mixup = 0.5
+    config.synthesis.num_batches = 20
     config.synthesis.num_steps = 64
     config.synthesis.decay_magnitude = 1.3
     config.synthesis.start = "smooth"

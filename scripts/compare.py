@@ -2,8 +2,9 @@
 
     python scripts/compare.py --config=configs/digits.py:few --methods=cake,lake,noise --seeds=0,1,2
 
-A method may occur several times with other settings, which follow colons: `naive,naive:image_priors=True`. All runs of
-a seed share the teacher of the first method. Other arguments go to each run.
+A method may occur several times with other settings, which follow colons: `naive,naive:image_priors=True`. A setting
+with a dot is any field of the config, so `cake,cake:synthesis.num_steps=0` compares CAKE with its starts. All runs of a
+seed share the teacher of the first method. Other arguments go to each run.
 
 Each run has the folder `<workdir>/<method>-<seed>`. The default workdir is `runs/compare-<config name>[-<variant>]`. An
 unfinished run is resumed, and a finished one is used as it is.
@@ -30,7 +31,10 @@ def main() -> None:
     for (title, seed), folder in folders.items():
         method, *fields = title.split(":")
         arguments = [*others, f"--config.method={method}", f"--config.seed={seed}"]
-        arguments += [f"--config.methods.{method}.{field}" for field in fields]
+        arguments += [
+            f"--config.{field}" if "." in field.partition("=")[0] else f"--config.methods.{method}.{field}"
+            for field in fields
+        ]
         if title != flags.methods[0]:
             arguments.append(f"--config.teacher.from_run={folders[flags.methods[0], seed]}")
         results = many_runs.run(flags.config, folder, arguments)

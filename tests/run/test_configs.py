@@ -2,12 +2,13 @@
 
 import importlib.util
 import itertools
+import operator
 
 import pytest
 import runs
 from cake_errors import message_of
 
-from cake_jax.config import resolve
+from cake_jax.config import STORED_LABELS, default, resolve
 
 CONFIGS = runs.ROOT / "configs"
 FILES = sorted(path.stem for path in CONFIGS.glob("*.py"))
@@ -66,6 +67,12 @@ def test_reference_of_cifar10_takes_64_million_gradients():
     """The CAKE reference makes 500 mini-batches of 500 samples in 256 steps."""
     settings = resolve(module_of("cifar10").get_config("reference")).samples.synthesis
     assert settings.num_batches * settings.batch_size * settings.num_steps == 64_000_000
+
+
+def test_stored_labels_are_the_default_of_a_student():
+    fields = default()
+    values = {name: operator.attrgetter(name)(fields) for name in STORED_LABELS}
+    assert values == STORED_LABELS
 
 
 # Weights of the contrastive term and of the total variation.

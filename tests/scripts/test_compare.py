@@ -15,7 +15,7 @@ from runs import small_config
 def get_config(variant=""):
     return small_config(**{"synthesis.num_batches": 1, "teacher.epochs": 1})
 """
-TITLES = ["real", "real:hard_label=teacher"]
+TITLES = ["real", "real:hard_label=teacher:student.hard_weight=0.5"]
 ARGUMENTS = [f"--methods={','.join(TITLES)}", "--seeds=3,4", "--config.student.epochs=1"]
 FILES = ["--out=out.json", "--figure=figure.png"]
 
@@ -47,10 +47,11 @@ def test_the_methods_share_one_teacher_for_each_seed(compared):
     assert runs[0]["teacher"] == runs[1]["teacher"] != runs[2]["teacher"]
     configs = [
         json.loads((folder / "runs" / "compare-tiny-some" / name / "config.json").read_text())
-        for name in ("real-4", "real-hard_label=teacher-4")
+        for name in ("real-4", f"{TITLES[1].replace(':', '-')}-4")
     ]
     assert [config["teacher"]["from_run"] for config in configs] == ["", "runs/compare-tiny-some/real-4"]
     assert [config["methods"]["real"]["hard_label"] for config in configs] == ["data", "teacher"]
+    assert [config["student"]["hard_weight"] for config in configs] == [0.0, 0.5]
     assert [config["student"]["epochs"] for config in configs] == [1, 1]
 
 
