@@ -30,7 +30,7 @@ def check(name: str, spec: DataSpec, field: str) -> None:
     """
     checks.one_of(field, name, STARTS)
     if STARTS[name].needs_images and not spec.is_image:
-        raise CakeError(f"{field}: inputs of shape {spec.shape} are no images, which '{name}' draws; use 'normal'")
+        raise CakeError(f"{field}: inputs of shape {spec.shape} are no images; set it to 'normal'")
 
 
 __all__ = ["STARTS", "Start", "check"]
