@@ -45,8 +45,8 @@ def test_pytorch_teacher_example(capsys):
     run("A teacher from PyTorch, a student in Flax")
     accuracy, teacher_accuracy, agreement = map(float, capsys.readouterr().out.split())
     assert teacher_accuracy > 0.95
-    assert accuracy > 0.9
-    assert agreement > 0.9
+    assert accuracy > teacher_accuracy - 0.02
+    assert agreement > 0.97
 
 
 def test_pytorch_weights_example(tmp_path, monkeypatch):
