@@ -21,8 +21,8 @@ class RunFigures(NamedTuple):
       kl: Mean KL(teacher || student) on the test set, in nats.
       samples: Number of samples.
       num_steps: Number of steps of a sample.
-      forward_queries: Number of forward queries of the synthesis.
-      gradient_queries: Number of gradient queries of the synthesis.
+      forward_queries: Number of forward queries, of synthesis and student.
+      gradient_queries: Number of gradient queries, of synthesis and student.
       teacher_queries: Number of queries of both kinds.
       seconds: Seconds of each stage, and their `total`.
       logit_gaps: Result of `comparison.logit_gaps`. None if `results` does not hold it.
@@ -50,7 +50,7 @@ class RunFigures(NamedTuple):
 def run_figures(results: dict[str, Any]) -> RunFigures:
     """Reads the main results from the content of a run's `results.json`."""
     teacher, student, samples = results["teacher"], results["student"], results["samples"]
-    queries = results["queries"]["synthesis"]
+    queries = results["queries"].values()
     return RunFigures(
         method=results["method"],
         seed=results["seed"],
@@ -64,8 +64,8 @@ def run_figures(results: dict[str, Any]) -> RunFigures:
         kl=student["test_kl"],
         samples=samples["count"],
         num_steps=samples["num_steps"],
-        forward_queries=queries["forward"],
-        gradient_queries=queries["gradient"],
+        forward_queries=sum(stage["forward"] for stage in queries),
+        gradient_queries=sum(stage["gradient"] for stage in queries),
         teacher_queries=samples["teacher_queries"],
         seconds=results["seconds"],
         logit_gaps=results.get("logit_gaps"),

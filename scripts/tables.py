@@ -1,0 +1,131 @@
+"""Fills the tables of README.md and docs/results.md with the raw results in results/.
+
+    python scripts/tables.py            # rewrites the tables
+    python scripts/tables.py --check    # changes nothing, and fails if a table differs from the raw results
+
+A comment before a table names its file of raw results, and for each row the runs that the row is about:
+
+    <!-- rows: results/digits_methods.json
+    CAKE = cake
+    naive, with image priors = naive:image_priors=True
+    two moons = cake of results/two_moons.json
+    -->
+
+A run is named by its title in `scripts/compare.py`, or by its method and variant if it has no title (`ideal:lenet5`).
+Cells under a heading of `HEADINGS` are computed. All others are kept as they are.
+"""
+
+import argparse
+import json
+import math
+import re
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cake_jax.report.comparison import COLUMNS
+from cake_jax.report.tables import RunFigures, markdown, percent, run_figures
+
+ROOT = Path(__file__).parents[1]
+PAGES = ("README.md", "docs/results.md")
+_TABLE = re.compile(r"<!-- rows: (?P<file>\S+)\n(?P<rows>(?:(?!-->).*\n)+)-->\n\n(?P<table>(?:\|.*\n)+)")
+
+
+def _spread(form: str) -> Callable[[list[float]], str]:
+    """Mean and standard deviation, or the mean alone if there is one run."""
+
+    def text(values: list[float]) -> str:
+        deviation = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+        return f"{statistics.mean(values):{form}}{deviation}"
+
+    return text
+
+
+def _whole(values: list[float]) -> str:
+    return f"{round(statistics.mean(values)):,}"
+
+
+def _short(values: list[float]) -> str:
+    return f"{statistics.mean(values):.1f}"
+
+
+def _short_percent(values: list[float]) -> str:
+    return f"{statistics.mean(values):.1f} %"
+
+
+# By heading: a run's value, and the text for the values of all runs of a row.
+HEADINGS: dict[str, tuple[Callable[[RunFigures], float], Callable[[list[float]], str]]] = {
+    **{
+        heading: (COLUMNS[heading], _spread(".2f"))
+        for heading in ("accuracy, %", "agreement, %", "on the grid, %", "logit gap, end / start")
+    },
+    **{heading: (COLUMNS[heading], _whole) for heading in ("samples", "forward queries", "gradient queries")},
+    "seconds": (COLUMNS["seconds"], _short),
+    "teacher, %": (lambda run: percent(run.teacher_accuracy), _spread(".2f")),
+    "steps": (lambda run: run.num_steps, _whole),
+    "teacher": (lambda run: percent(run.teacher_accuracy), _short_percent),
+    "student": (lambda run: percent(run.student_accuracy), _short_percent),
+    "agreement": (lambda run: percent(run.agreement), _short_percent),
+}
+
+
+def main() -> None:
+    """Fills the tables of all pages, or compares them with the raw results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing, and fail if a table differs")
+    check, wrong = parser.parse_args().check, []
+    for page in PAGES:
+        before = (ROOT / page).read_text()
+        after = filled(before, ROOT)
+        if after != before:
+            wrong.append(page)
+            if not check:
+                (ROOT / page).write_text(after)
+    if check and wrong:
+        sys.exit(f"error: tables differ from the raw results in {', '.join(wrong)}; run python scripts/tables.py")
+
+
+def filled(page: str, root: Path) -> str:
+    """The page with computed cells.
+
+    Args:
+      page: A text in Markdown.
+      root: The folder to which names of files are relative.
+
+    Raises:
+      SystemExit: A row has no runs in the comment or in its file.
+    """
+    return _TABLE.sub(lambda found: _filled(found, root), page)
+
+
+def _filled(found: re.Match[str], root: Path) -> str:
+    names = dict(line.strip().split(" = ", 1) for line in found["rows"].splitlines())
+    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found["table"].splitlines()]
+    for row in rows:
+        if row[0] not in names:
+            sys.exit(f"error: the comment before the table names no runs of the row '{row[0]}'")
+        title, _, file = names[row[0]].partition(" of ")
+        runs = _runs(root / (file or found["file"]), title)
+        for place, heading in enumerate(header):
+            if heading in HEADINGS:
+                value_of, text = HEADINGS[heading]
+                values = [value for value in map(value_of, runs) if not math.isnan(value)]
+                row[place] = text(values) if values else "-"
+    return found[0][: found.start("table") - found.start()] + markdown(header, rows) + "\n"
+
+
+def _runs(path: Path, title: str) -> list[RunFigures]:
+    runs = [run for run in json.loads(path.read_text())["runs"] if _title(run) == title]
+    if not runs:
+        sys.exit(f"error: {path} has no run '{title}'")
+    return [run_figures(run) for run in runs]
+
+
+def _title(run: dict[str, Any]) -> str:
+    return run.get("title") or ":".join(filter(None, (run["method"], run["variant"])))
+
+
+if __name__ == "__main__":
+    main()
