@@ -150,6 +150,17 @@ STORED_LABELS = {
     "student.views.mixup": 0.0,
 }
 
+# A student of image teachers that asks: half of its inputs are new strokes, and half of all are mixed.
+ASKING = {
+    "student.optimizer": "adam",
+    "student.learning_rate": 5e-3,
+    "student.weight_decay": 0.0,
+    "student.distance": "l2",
+    "student.views.ask": True,
+    "student.views.fresh": ("strokes",),
+    "student.views.mixup": 0.5,
+}
+
 
 def reference(
     *, cls: float, contr: float, tv: float, learning_rate: float = 0.5, augment: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import STORED_LABELS, default, reference, with_variant
+from cake_jax.config import ASKING, STORED_LABELS, default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -43,15 +43,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.teacher.model.name = "lenet5"
     config.teacher.epochs = 12
     config.student.model.name = "lenet5_half"
-    # 3 million views: half of them new strokes, and half of all mixed.
-    config.student.epochs = 300
-    config.student.optimizer = "adam"
-    config.student.learning_rate = 5e-3
-    config.student.weight_decay = 0.0
-    config.student.distance = "l2"
-    config.student.views.ask = True
-    config.student.views.fresh = ("strokes",)
-    config.student.views.mixup = 0.5
+    config.student.epochs = 300  # 3 million views
+    config.update_from_flattened_dict(ASKING)
     config.synthesis.num_batches = 20
     config.synthesis.num_steps = 64
     config.synthesis.decay_magnitude = 1.3
