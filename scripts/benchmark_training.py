@@ -5,9 +5,20 @@
 A turn is one epoch. `fixed` is the training with stored labels. `asked` labels each batch within the step: a teacher of
 the same architecture answers. PyTorch trains with stored labels, after a check that both compute the same loss and the
 same gradient. All take turns, and the printed figures are medians. It needs PyTorch.
+
+Four further measurements are parts of an epoch, without the optimizer and the exchange between devices:
+
+- `forward` is the loss alone.
+- `input gradient` is the loss and its gradient with respect to the images.
+- `gradient` is the loss and its gradient with respect to the parameters.
+- `gradient, stored moments` is the same in evaluation mode, so that batch norm computes no moments.
+
+`matrix product` is a product of square matrices on each device. To measure one device, bind the process to one core.
 """
 
 import dataclasses
+import functools
+import inspect
 import json
 import os
 import shlex
@@ -17,17 +28,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 import torch.nn.functional as F
 import torch_baseline
 from absl import app, flags
-from jax import Array
+from jax import Array, lax
 from machine import describe as describe_machine
 
-from cake_jax import models
+from cake_jax import models, parallel
 from cake_jax.training import DistillationLoss, Labels, TrainSettings, trainer
 from cake_jax.types import DataSpec
 
@@ -43,6 +56,8 @@ MNIST, CIFAR = DataSpec((28, 28, 1), 10), DataSpec((32, 32, 3), 10)
 _SPECS = dict.fromkeys(("mlp", "lenet5_half", "cnn"), MNIST)
 # Highest relative difference of loss and gradient between both implementations.
 _TOLERANCE = 1e-3
+# Side of the multiplied matrices.
+_MATRIX = 2048
 
 
 def main(argv: list[str]) -> None:
@@ -52,8 +67,11 @@ def main(argv: list[str]) -> None:
     cases = []
     for name in _NETWORKS.value:
         cases.append(measure(name))
-        rates = {label: _IMAGES.value / statistics.median(times) for label, times in cases[-1]["seconds"].items()}
+        seconds = {label: statistics.median(times) for label, times in cases[-1]["seconds"].items()}
+        product = cases[-1]["matrix_product_flops"] / seconds.pop("matrix product")
+        rates = {label: _IMAGES.value / median for label, median in seconds.items()}
         print(f"{name}: " + ", ".join(f"{label} {rate:,.0f} images/s" for label, rate in rates.items()), flush=True)
+        print(f"  matrix product {product / 1e9:.0f} GFLOP/s", flush=True)
     if _OUT.value:
         command = shlex.join([Path(sys.executable).name, *sys.argv])
         content = {"command": command, "machine": describe_machine(), "torch": torch.__version__, "cases": cases}
@@ -89,6 +107,7 @@ def measure(name: str) -> dict[str, Any]:
         "torch float32": _torch_epoch(name, variables, x, logits, None),
         "torch bf16": _torch_epoch(name, variables, x, logits, torch.bfloat16),
     }
+    runs |= _parts(module, variables, x, logits)
     first: dict[str, float] = {}
     times: dict[str, list[float]] = {label: [] for label in runs}
     for label, run in runs.items():
@@ -100,7 +119,60 @@ def measure(name: str) -> dict[str, Any]:
             started = time.perf_counter()
             run()
             times[label].append(time.perf_counter() - started)
-    return {"network": name, "relative_errors": errors, "first_epoch_seconds": first, "seconds": times}
+    return {
+        "network": name,
+        "images": _IMAGES.value,
+        "forward_flops_per_image": _flops(teacher, x[:100]) / 100,
+        "matrix_product_flops": 2 * _MATRIX**3 * jax.local_device_count(),
+        "relative_errors": errors,
+        "first_epoch_seconds": first,
+        "seconds": times,
+    }
+
+
+def _parts(module: Any, variables: Any, x: np.ndarray, logits: np.ndarray) -> dict[str, Callable[[], Any]]:
+    """Functions that compute parts of an epoch on all devices, and a matrix product."""
+    shape = (jax.local_device_count(), len(x) // _BATCH_SIZE.value, -1)
+    batches = x.reshape(*shape, *x.shape[1:]), logits.reshape(*shape, logits.shape[-1])
+    takes_train = "train" in inspect.signature(type(module).__call__).parameters
+    rest = {key: value for key, value in variables.items() if key != "params"}
+
+    def loss(params: Any, x: Array, logits: Array, train: bool) -> Array:
+        mode: dict[str, Any] = {"train": train} if takes_train else {}
+        answer, _ = module.apply({"params": params, **rest}, x, mutable=["batch_stats"], **mode)
+        return DistillationLoss()(answer, Labels(logits.argmax(-1), logits)).mean()
+
+    def over_batches(part: Callable[..., Any]) -> Callable[[], Any]:
+        def device(params: Any, x: Array, logits: Array) -> Array:
+            # Each batch starts from the sum of the last gradient, so that none is left out or moved out of the loop.
+            def add(total: Array, batch: tuple[Array, Array]) -> tuple[Array, None]:
+                nearly = jax.tree.map(lambda leaf: leaf + 1e-20 * total, params)
+                sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(part(nearly, *batch))]
+                return jnp.sum(jnp.stack(sums)), None
+
+            return lax.scan(add, jnp.zeros(()), (x, logits))[0]
+
+        run = parallel.map_devices(device, in_axes=(None, 0, 0))
+        params, inputs = parallel.replicate(variables["params"]), batches
+        return lambda: jax.block_until_ready(run(params, *inputs))
+
+    matrix = np.ones((jax.local_device_count(), _MATRIX, _MATRIX), np.float32)
+    multiply = parallel.map_devices(lambda a: a @ a, in_axes=(0,))
+    matrices = multiply(matrix)
+    return {
+        "forward": over_batches(functools.partial(loss, train=True)),
+        "input gradient": over_batches(jax.grad(functools.partial(loss, train=True), argnums=1)),
+        "gradient": over_batches(jax.grad(functools.partial(loss, train=True))),
+        "gradient, stored moments": over_batches(jax.grad(functools.partial(loss, train=False))),
+        "matrix product": lambda: jax.block_until_ready(multiply(matrices)),
+    }
+
+
+def _flops(teacher: Any, x: np.ndarray) -> float:
+    """XLA's count of the operations of the teacher's answers, in the form without products of rows."""
+    with mock.patch.object(jax, "default_backend", return_value="gpu"):
+        analysis: Any = jax.jit(lambda teacher, x: teacher(x)).lower(teacher, x).cost_analysis()
+    return analysis["flops"]
 
 
 def _answered(keys: Array, x: Array, labels: Labels, teacher: Any) -> tuple[Array, Labels]:
