@@ -2,8 +2,8 @@
 
 python scripts/run.py --config=configs/mnist.py --config.dataset.data_dir=<prepared TFDS folder>
 
-Cost: 3.5 minutes on 2 CPU cores, of which the synthesis takes 2.2. Test accuracy with seed 0: teacher 99.2 %, student
-97.2 % (`results/mnist.json`). The settings were chosen on images held out of the training set.
+Cost: 4 minutes on 2 CPU cores, of which the student takes 2.5. Test accuracy over three seeds: teacher 99.3 %, student
+98.3 % (`results/mnist.json`). The settings were chosen on training images.
 """
 
 from typing import Any
