@@ -58,7 +58,7 @@ def checked(settings: ViewSettings, spec: DataSpec) -> ViewSettings:
 
 
 def asked(settings: ViewSettings, training: TrainSettings, spec: DataSpec, teacher: Any) -> dict[str, Any]:
-    """The options of `trainer.epochs` with which the teacher labels each batch. None if it is not asked."""
+    """The options of `trainer.epochs` with which the teacher labels each batch. Empty if it is not asked."""
     return {"make_batch": Views(settings, training.augment, spec), "context": teacher} if settings.ask else {}
 
 
