@@ -5,6 +5,7 @@ Config files start from `default()` and change fields. Flags change single field
 
 import dataclasses
 import json
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def default() -> ConfigDict:
     config.synthesis.optimizer = "sgd"  # sgd or adam
     config.synthesis.langevin_temperature = config_dict.placeholder(float)  # T_L; None takes the method's value
     config.synthesis.precision = "float32"  # precision of the teacher's arithmetic: float32 or bf16
-    config.synthesis.start = "normal"  # a name in cake_jax.starts.STARTS; for images also smooth, contrasted
+    config.synthesis.start = "normal"  # a name in cake_jax.starts.STARTS; all but normal are for images
     config.synthesis.targets = "distinct"  # a name in cake_jax.synthesis.targets.TARGETS
     config.synthesis.contrastive = "mse"  # mse or snn
     config.synthesis.snn_temperature = 1.0  # temperature of snn, in squared logit units
@@ -140,16 +141,6 @@ def with_variant(config: ConfigDict, variant: str, variants: Mapping[str, Mappin
     return config
 
 
-# A student that learns from stored labels alone, as in the default config.
-STORED_LABELS = {
-    "student.optimizer": "sgd",
-    "student.weight_decay": 5e-4,
-    "student.distance": "kl",
-    "student.views.ask": False,
-    "student.views.fresh": (),
-    "student.views.mixup": 0.0,
-}
-
 # A student of image teachers that asks: half of its inputs are new strokes, and half of all are mixed.
 ASKING = {
     "student.optimizer": "adam",
@@ -160,6 +151,11 @@ ASKING = {
     "student.views.fresh": ("strokes",),
     "student.views.mixup": 0.5,
 }
+
+
+def stored_labels() -> dict[str, Any]:
+    """The fields of `ASKING` with their defaults, for a variant whose student learns from stored labels."""
+    return {name: operator.attrgetter(name)(default()) for name in ASKING}
 
 
 def reference(
@@ -179,10 +175,10 @@ def reference(
     """
     training = {"epochs": 30, "batch_size": 256, "learning_rate": learning_rate}
     return {
+        **stored_labels(),
         **{f"{stage}.{name}": value for stage in ("teacher", "student") for name, value in training.items()},
         "teacher.augment": augment,
         "student.temperature": 1.0,
-        **STORED_LABELS,
         "synthesis.start": "normal",
         "synthesis.decay_magnitude": 4.0,
         "synthesis.num_batches": 500,

@@ -177,7 +177,7 @@ def logit_distance(student_logits: Array, teacher_logits: Array, *, power: int) 
     Returns:
       One value for each example, in logit units to this power, `[...]` float32.
 
-    Source: for power 1, DFAD (arXiv 1912.11006), section 3.2; for power 2, Ba, Caruana 2014 (arXiv 1312.6184),
+    Source: for power 1, the discrepancy of DFAD (arXiv 1912.11006); for power 2, Ba, Caruana 2014 (arXiv 1312.6184),
       section 2.2. Neither subtracts the mean.
     """
     difference = student_logits.astype(jnp.float32) - teacher_logits.astype(jnp.float32)

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
 from jax import Array, lax
-from machine import describe as describe_machine
+from machine import MATRIX_SIDE, describe as describe_machine, matrix_product
 
 from cake_jax import models, parallel, stream, teachers
 from cake_jax.precision import PRECISIONS
@@ -66,8 +66,6 @@ _CASES: dict[str, tuple[DataSpec, dict[str, Any], int]] = {
     "resnet18": (CIFAR, {}, 1),
     "resnet34": (CIFAR, {}, 1),
 }
-# Rows and columns of the matrices in the matrix product.
-_MATRIX = 2048
 
 
 def main(argv: list[str]) -> None:
@@ -129,7 +127,7 @@ def measure(name: str) -> dict[str, Any]:
                 _bare_gradient(teacher, sets, precision, num_steps),
                 num_steps,
             )
-        runs[f"matrix product {precision}"] = (_matrix_product(PRECISIONS[precision]), 1)
+        runs[f"matrix product {precision}"] = (matrix_product(PRECISIONS[precision]), 1)
     if _BASELINE.value:
         result["loss_and_gradient_error"], baseline = _baseline(name, teacher, spec, num_steps)
         runs.update(baseline)
@@ -148,7 +146,7 @@ def measure(name: str) -> dict[str, Any]:
         times[label] = [whole - start for whole, start in zip(times[label], starts, strict=True)]
     result["seconds"] = {label: [t / runs[label][1] for t in values] for label, values in times.items()}
     result["flops_per_step"] = _flops(teacher) * _BATCH_SIZE.value
-    result["matrix_flops"] = 2 * _MATRIX**3 * jax.local_device_count()
+    result["matrix_flops"] = 2 * MATRIX_SIDE**3 * jax.local_device_count()
     result["peak_memory_bytes"] = _peak_memory()
     return result
 
@@ -249,14 +247,6 @@ def _bare_gradient(teacher: teachers.Teacher, sets: int, precision: str, num_ste
 
     run = parallel.map_devices(device, in_axes=(None, 0))
     return lambda: run(teacher, x)
-
-
-def _matrix_product(dtype: Any) -> Callable[[], Any]:
-    """A function that computes one product of square matrices on every device. bf16 matrices have float32 sums."""
-    matrix = np.ones((jax.local_device_count(), _MATRIX, _MATRIX), dtype)
-    run = parallel.map_devices(lambda a: jnp.matmul(a, a, preferred_element_type=jnp.float32), in_axes=(0,))
-    matrix = run(matrix).astype(dtype) / _MATRIX
-    return lambda: run(matrix)
 
 
 def _flops(teacher: teachers.Teacher) -> float:

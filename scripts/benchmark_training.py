@@ -38,10 +38,10 @@ import torch.nn.functional as F
 import torch_baseline
 from absl import app, flags
 from jax import Array, lax
-from machine import describe as describe_machine
+from machine import MATRIX_SIDE, describe as describe_machine, matrix_product
 
 from cake_jax import models, parallel
-from cake_jax.training import DistillationLoss, Labels, TrainSettings, trainer
+from cake_jax.training import DistillationLoss, Labels, TrainSettings, ViewSettings, trainer, views
 from cake_jax.types import DataSpec
 
 _NETWORKS = flags.DEFINE_list(
@@ -56,8 +56,6 @@ MNIST, CIFAR = DataSpec((28, 28, 1), 10), DataSpec((32, 32, 3), 10)
 _SPECS = dict.fromkeys(("mlp", "lenet5_half", "cnn"), MNIST)
 # Highest relative difference of loss and gradient between both implementations.
 _TOLERANCE = 1e-3
-# Side of the multiplied matrices.
-_MATRIX = 2048
 
 
 def main(argv: list[str]) -> None:
@@ -102,7 +100,7 @@ def measure(name: str) -> dict[str, Any]:
     teacher = trainer.as_model(module, state, spec)
     runs = {
         "fixed": ours(),
-        "asked": ours(make_batch=_answered, context=teacher),
+        "asked": ours(**views.asked(ViewSettings(ask=True), settings, spec, teacher)),
         "fixed bf16": ours(how=dataclasses.replace(settings, precision="bf16")),
         "torch float32": _torch_epoch(name, variables, x, logits, None),
         "torch bf16": _torch_epoch(name, variables, x, logits, torch.bfloat16),
@@ -123,7 +121,7 @@ def measure(name: str) -> dict[str, Any]:
         "network": name,
         "images": _IMAGES.value,
         "forward_flops_per_image": _flops(teacher, x[:100]) / 100,
-        "matrix_product_flops": 2 * _MATRIX**3 * jax.local_device_count(),
+        "matrix_product_flops": 2 * MATRIX_SIDE**3 * jax.local_device_count(),
         "relative_errors": errors,
         "first_epoch_seconds": first,
         "seconds": times,
@@ -156,15 +154,13 @@ def _parts(module: Any, variables: Any, x: np.ndarray, logits: np.ndarray) -> di
         params, inputs = parallel.replicate(variables["params"]), batches
         return lambda: jax.block_until_ready(run(params, *inputs))
 
-    matrix = np.ones((jax.local_device_count(), _MATRIX, _MATRIX), np.float32)
-    multiply = parallel.map_devices(lambda a: a @ a, in_axes=(0,))
-    matrices = multiply(matrix)
+    multiply = matrix_product(jnp.float32)
     return {
         "forward": over_batches(functools.partial(loss, train=True)),
         "input gradient": over_batches(jax.grad(functools.partial(loss, train=True), argnums=1)),
         "gradient": over_batches(jax.grad(functools.partial(loss, train=True))),
         "gradient, stored moments": over_batches(jax.grad(functools.partial(loss, train=False))),
-        "matrix product": lambda: jax.block_until_ready(multiply(matrices)),
+        "matrix product": lambda: jax.block_until_ready(multiply()),
     }
 
 
@@ -173,12 +169,6 @@ def _flops(teacher: Any, x: np.ndarray) -> float:
     with mock.patch.object(jax, "default_backend", return_value="gpu"):
         analysis: Any = jax.jit(lambda teacher, x: teacher(x)).lower(teacher, x).cost_analysis()
     return analysis["flops"]
-
-
-def _answered(keys: Array, x: Array, labels: Labels, teacher: Any) -> tuple[Array, Labels]:
-    """A batch with the teacher's answers as labels."""
-    logits = teacher(x)
-    return x, Labels(logits.argmax(-1), logits)
 
 
 def _torch_parameters(variables: Any) -> tuple[Any, list[torch.Tensor]]:

@@ -66,7 +66,7 @@ def convolution(x: Array, kernel: Array, strides: int, padding: int, *, pool: bo
       pool: Whether `max_pool` follows. With few channels, both together are faster than one after the other.
 
     Returns:
-      `[B, H', W', F]`.
+      `[B, H', W', F]`, or half of both sizes after the pool.
     """
     _, width, channels, features = kernel.shape
     limit = _FEW_CHANNELS_OF_TWO_COLUMNS if x.shape[2] + 2 * padding <= width + 1 else _FEW_CHANNELS

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cake_jax.starts.start import Start
-from cake_jax.starts.strokes import in_range
+from cake_jax.starts.start import Start, in_range
 from cake_jax.types import DataSpec
 
 _LEAVES = 48
@@ -14,7 +13,7 @@ _RADIUS = (0.04, 0.5)
 
 
 def leaves(key: Array, num_groups: int, spec: DataSpec) -> Array:
-    """Draws discs of random place, size and colour, of which earlier ones hide later ones. A last disc hides nothing.
+    """Draws discs of random place, size and colour. Earlier discs hide later ones, and a last colour fills the rest.
 
     The number of discs falls with the cube of their radius, so edges occur at all scales, as in natural images.
 
@@ -26,7 +25,7 @@ def leaves(key: Array, num_groups: int, spec: DataSpec) -> Array:
     Returns:
       `[G, H, W, C]` float32, within the valid range. Without bounds, from -2 to 2.
 
-    Source: Lee, Mumford, Huang 2001 (Occlusion Models for Natural Images, IJCV 41), section 3. Baradad et al. 2021
+    Source: Lee, Mumford, Huang 2001 (Occlusion Models for Natural Images, IJCV 41). Baradad et al. 2021
       (arXiv 2106.05963) train on such images.
     """
     height, width, channels = spec.shape

@@ -1,11 +1,15 @@
-"""The signature of a start."""
+"""The signature of a start, and what starts share."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
 from jax import Array
 
 from cake_jax.types import DataSpec
+
+# Half of the range of an unbounded domain, in normalised units.
+_UNBOUNDED = 2.0
 
 
 class Start(NamedTuple):
@@ -18,3 +22,9 @@ class Start(NamedTuple):
 
     draw: Callable[[Array, int, DataSpec], Array]
     needs_images: bool = False
+
+
+def in_range(pixels: Array, spec: DataSpec) -> Array:
+    """Maps pixels in [0, 1] to the valid range of the specification, in normalised units."""
+    low, high = (jnp.nan_to_num(bound, posinf=_UNBOUNDED, neginf=-_UNBOUNDED) for bound in spec.bounds)
+    return low + (high - low) * pixels

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cake_jax.starts.start import Start
+from cake_jax.starts.start import Start, in_range
 from cake_jax.types import DataSpec
 
 # Range of the blur's standard deviation, in parts of the shorter side of the image.
@@ -13,8 +13,6 @@ _BLUR = (0.03, 0.2)
 _THRESHOLD = (-1.0, 1.5)
 # Width of an edge, in standard deviations of the blurred noise.
 _EDGE = 0.15
-# Half of the range of an unbounded domain, in normalised units.
-_UNBOUNDED = 2.0
 
 
 def strokes(key: Array, num_groups: int, spec: DataSpec) -> Array:
@@ -50,12 +48,6 @@ def _blur(sigma: Array, size: int) -> Array:
     distance = jnp.subtract.outer(jnp.arange(size), jnp.arange(size))
     weights = jnp.exp(-0.5 * jnp.square(distance / sigma[:, None, None]))
     return weights / jnp.linalg.norm(weights, axis=-1, keepdims=True)
-
-
-def in_range(pixels: Array, spec: DataSpec) -> Array:
-    """Maps pixels in [0, 1] to the valid range of the specification, in normalised units."""
-    low, high = (jnp.nan_to_num(bound, posinf=_UNBOUNDED, neginf=-_UNBOUNDED) for bound in spec.bounds)
-    return low + (high - low) * pixels
 
 
 STROKES = Start(strokes, needs_images=True)

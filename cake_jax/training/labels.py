@@ -17,6 +17,6 @@ class Labels(NamedTuple):
     logits: Any = None
 
 
-def from_logits(logits: np.ndarray) -> Labels:
+def from_logits(logits: Any) -> Labels:
     """Makes labels from the teacher's logits `[N, K]`. The hard label is the argmax."""
     return Labels(logits.argmax(axis=-1).astype(np.int32), logits)

@@ -11,7 +11,7 @@ from jax import Array
 from cake_jax import checks, starts
 from cake_jax.augment import augment
 from cake_jax.starts import STARTS
-from cake_jax.training.labels import Labels
+from cake_jax.training.labels import Labels, from_logits
 from cake_jax.training.settings import TrainSettings
 from cake_jax.types import CakeError, DataSpec
 
@@ -90,8 +90,7 @@ class Views:
             x = mixed(mixup_keys, x, settings.mixup, _weight)
         if settings.cutmix:
             x = mixed(cutmix_keys, x, settings.cutmix, _rectangle)
-        logits = teacher(x)
-        return x, Labels(logits.argmax(axis=-1), logits)
+        return x, from_logits(teacher(x))
 
     def _fresh_rows(self, count: int) -> list[tuple[slice, str]]:
         """The rows that are drawn from each start, for `count` examples on a device."""

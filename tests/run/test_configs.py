@@ -2,13 +2,12 @@
 
 import importlib.util
 import itertools
-import operator
 
 import pytest
 import runs
 from cake_errors import message_of
 
-from cake_jax.config import STORED_LABELS, default, resolve
+from cake_jax.config import default, resolve
 
 CONFIGS = runs.ROOT / "configs"
 FILES = sorted(path.stem for path in CONFIGS.glob("*.py"))
@@ -69,10 +68,12 @@ def test_reference_of_cifar10_takes_64_million_gradients():
     assert settings.num_batches * settings.batch_size * settings.num_steps == 64_000_000
 
 
-def test_stored_labels_are_the_default_of_a_student():
-    fields = default()
-    values = {name: operator.attrgetter(name)(fields) for name in STORED_LABELS}
-    assert values == STORED_LABELS
+@pytest.mark.parametrize("variant", ["few", "reference"])
+def test_students_of_stored_labels_have_the_default_recipe(variant):
+    student, usual = (config.student for config in (module_of("mnist").get_config(variant), default()))
+    for name in ("optimizer", "weight_decay", "distance", "views"):
+        assert student[name] == usual[name]
+    assert student.learning_rate == {"few": 0.1, "reference": 0.5}[variant]
 
 
 # Weights of the contrastive term and of the total variation.

@@ -23,8 +23,8 @@ IMAGES = DataSpec((64, 64, 3), 5)
 def package(name):
     try:
         return importlib.import_module(name)
-    except Exception:  # missing, or built for another PyTorch
-        pytest.skip(f"{name} does not import")
+    except (ImportError, OSError, RuntimeError) as error:  # missing, or built for another PyTorch
+        pytest.skip(f"{name} does not import: {error}")
 
 
 @pytest.mark.parametrize("name", ["torchvision", "timm"])
