@@ -25,6 +25,8 @@ from cake_jax.types import CakeError, DataSpec, first_line
 
 # Highest number of bytes of inputs in one device call. It bounds the memory for data of any size.
 _CALL_BYTES = 64 * 2**20
+# Inputs of at most so many bytes stay on every device for the whole training. Others travel there batch by batch.
+_RESIDENT_BYTES = 2**28
 
 Module = nn.Module | NNXModule
 
@@ -145,11 +147,15 @@ def epochs(
     validation, training = order[:num_validation], order[num_validation:]
     devices = parallel.total_device_count()
     steps_per_epoch, batch_size = epoch_size(settings, len(x))
+    fixed_call = bool(steps_per_call)
     steps_per_call = max(1, min(steps_per_call or steps_per_epoch, _CALL_BYTES // (batch_size * x[0].nbytes)))
     if make_batch is None and settings.augment:
         make_batch = Augmented(settings.augment, spec)
-    run = _device_function(module, *_schedule_of(settings, steps_per_epoch), loss, make_batch)
+    # Programs depend on the shape of what stays on the devices, so data that grow do not stay there.
+    resident = not fixed_call and x.nbytes <= _RESIDENT_BYTES
+    run = _device_function(module, *_schedule_of(settings, steps_per_epoch), loss, make_batch, resident)
     state, context = parallel.replicate((state, context))
+    stored = parallel.replicate((x, labels)) if resident else None
     while int(state.epoch) < settings.epochs:
         rows = training[_permutation(jax.random.fold_in(training_keys.order, state.epoch), len(training))]
         rows = rows[: steps_per_epoch * batch_size].reshape(steps_per_epoch, devices, -1).swapaxes(0, 1)
@@ -160,8 +166,9 @@ def epochs(
         for step in range(0, steps_per_epoch, steps_per_call):
             steps = np.arange(step, min(step + steps_per_call, steps_per_epoch))
             call = rows[:, steps]
+            source, places = (stored, call) if resident else _call_data(x, labels, call)
             (params, model_state, opt_state), figure = run(
-                (params, model_state, opt_state), x[call], _rows(labels, call), epoch_key, steps, context
+                (params, model_state, opt_state), source, places, epoch_key, steps, context
             )
             figures.append(figure)
         state = TrainState(params, model_state, opt_state, epoch + 1)
@@ -222,6 +229,13 @@ def _rows(labels: Labels, index: np.ndarray) -> Labels:
     return jax.tree.map(lambda field: field[index], labels)
 
 
+def _call_data(x: np.ndarray, labels: Labels, call: np.ndarray) -> tuple[tuple[np.ndarray, Labels], np.ndarray]:
+    """The examples of a device call, `[D, n b, ...]`, and the place of each among those of its device, `[D, n, b]`."""
+    index = call.reshape(len(call), -1)
+    places = np.broadcast_to(np.arange(index.shape[1]).reshape(call.shape[1:]), call.shape)
+    return (x[index], _rows(labels, index)), places
+
+
 def _losses(module: Module, loss: Loss, params: Any, logits: Array, labels: Labels, *, batch_size: int) -> Array:
     """The loss of each example, `[B]`. If there are only hard labels, a module's own `class_loss` replaces `loss`."""
     if labels.logits is None and hasattr(module, "class_loss"):
@@ -231,21 +245,24 @@ def _losses(module: Module, loss: Loss, params: Any, logits: Array, labels: Labe
 
 @functools.lru_cache(maxsize=8)
 def _device_function(
-    module: Module, settings: TrainSettings, num_steps: int, loss: Loss, make_batch: MakeBatch | None
+    module: Module, settings: TrainSettings, num_steps: int, loss: Loss, make_batch: MakeBatch | None, resident: bool
 ) -> Callable:
     """Compiles a program that takes n steps of an epoch in a scan. `steps` are their numbers, `[n]`.
 
-    `(state, x [D, n, b, *shape], labels [D, n, b, ...], epoch_key, steps [n], context) -> (state, (loss [n],
-    accuracy [n]))`
+    `(state, (x, labels), rows [D, n, b], epoch_key, steps [n], context) -> (state, (loss [n], accuracy [n]))`
+
+    `rows` are the examples of each step. With `resident`, all devices have the same examples x `[N, *shape]`. Otherwise
+    each has its own, `[D, N, *shape]`.
     """
     optimizer = _optimizer(settings, num_steps)
     mode: Any = {"train": True} if isinstance(module, NNXModule) or _takes_train(module) else {}
 
     def train_step(
-        epoch_key: Array, context: Any, state: tuple, batch: tuple[Array, Labels, Array]
+        source: tuple[Array, Labels], epoch_key: Array, context: Any, state: tuple, batch: tuple[Array, Array]
     ) -> tuple[tuple, tuple[Array, Array]]:
         params, model_state, opt_state = state
-        x, labels, step = batch
+        rows, step = batch
+        x, labels = jax.tree.map(functools.partial(_taken, rows), source)
         if make_batch is not None:
             x, labels = make_batch(_example_keys(jax.random.fold_in(epoch_key, step), len(x)), x, labels, context)
 
@@ -260,15 +277,21 @@ def _device_function(
 
         (value, (new_state, accuracy)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
         # Unchanged collections stay out of the mean, because a mean of equal numbers may differ in the last bit.
-        gradient, new_state, figures = lax.pmean((gradient, new_state, (value, accuracy)), parallel.AXIS)
+        gradient, new_state, figures = parallel.mean((gradient, new_state, (value, accuracy)))
         model_state = {**model_state, **new_state}
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         return (optax.apply_updates(params, updates), model_state, opt_state), figures
 
-    def device(state: tuple, x: Array, labels: Labels, epoch_key: Array, steps: Array, context: Any) -> tuple:
-        return lax.scan(functools.partial(train_step, epoch_key, context), state, (x, labels, steps))
+    def device(state: tuple, source: tuple, rows: Array, epoch_key: Array, steps: Array, context: Any) -> tuple:
+        return lax.scan(functools.partial(train_step, source, epoch_key, context), state, (rows, steps))
 
-    return parallel.map_all_devices(device, in_axes=(None, 0, 0, None, None, None), out_axes=None)
+    axes = (None, None if resident else 0, 0, None, None, None)
+    return parallel.map_all_devices(device, in_axes=axes, out_axes=None)
+
+
+def _taken(rows: Array, leaf: Array) -> Array:
+    """Rows of an array. A CPU copies flat rows faster."""
+    return leaf.reshape(len(leaf), -1)[rows].reshape(len(rows), *leaf.shape[1:])
 
 
 def _takes_train(module: nn.Module) -> bool:

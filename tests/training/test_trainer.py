@@ -146,6 +146,13 @@ def test_the_number_of_steps_in_a_call_changes_only_the_rounding(module, points)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parts, whole)
 
 
+def test_examples_that_stay_on_the_devices_train_like_those_that_travel(module, points, monkeypatch):
+    stay = history(module, *points)
+    monkeypatch.setattr(trainer, "_RESIDENT_BYTES", 0)
+    travel = history(module, *points)
+    jax.tree.map(np.testing.assert_array_equal, stay, travel)
+
+
 def test_a_device_call_takes_64_mib_of_inputs_at_most(monkeypatch):
     """4 steps of 32 MiB make two calls. All examples share their memory, so only the calls' copies are large."""
 
@@ -162,13 +169,14 @@ def test_a_device_call_takes_64_mib_of_inputs_at_most(monkeypatch):
     def watched(function, **axes):
         run = map_all_devices(function, **axes)
 
-        def call(state, x, *others):
-            megabytes.append(x.nbytes / 2**20)
-            return run(state, x, *others)
+        def call(state, source, *others):
+            megabytes.append(source[0].nbytes / 2**20)
+            return run(state, source, *others)
 
         return call
 
     monkeypatch.setattr(parallel, "map_all_devices", watched)
+    monkeypatch.setattr(trainer, "_RESIDENT_BYTES", 0)
     state = trainer.init(KEY, FirstValues(), spec, settings)
     labels = Labels(np.arange(8, dtype=np.int32) % 3)
     ((trained, _),) = trainer.epochs(KEY, state, FirstValues(), spec, x, labels, settings, loss=classification_loss)
