@@ -40,7 +40,7 @@ from absl import app, flags
 from jax import Array, lax
 from machine import MATRIX_SIDE, describe as describe_machine, matrix_product
 
-from cake_jax import models, parallel
+from cake_jax import cost, models, parallel
 from cake_jax.training import DistillationLoss, Labels, TrainSettings, ViewSettings, trainer, views
 from cake_jax.types import DataSpec
 
@@ -167,8 +167,7 @@ def _parts(module: Any, variables: Any, x: np.ndarray, logits: np.ndarray) -> di
 def _flops(teacher: Any, x: np.ndarray) -> float:
     """XLA's count of the operations of the teacher's answers, in the form without products of rows."""
     with mock.patch.object(jax, "default_backend", return_value="gpu"):
-        analysis: Any = jax.jit(lambda teacher, x: teacher(x)).lower(teacher, x).cost_analysis()
-    return analysis["flops"]
+        return cost.flops(lambda teacher, x: teacher(x), teacher, x)
 
 
 def _torch_parameters(variables: Any) -> tuple[Any, list[torch.Tensor]]:

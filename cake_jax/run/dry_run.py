@@ -6,13 +6,10 @@ gradient with respect to the input costs as much as two answers, and a training 
 leaves out compilation, augmentation, the samples' own arithmetic, and the time of a remote teacher.
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from cake_jax import data, methods
+from cake_jax import cost, data, methods
 from cake_jax.methods.shared import generator_training
 from cake_jax.methods.shared.generator_training import GeneratorSettings
 from cake_jax.models.generators import generate
@@ -154,7 +151,7 @@ def _abstract(model: ModelSettings, spec: DataSpec) -> Teacher:
 
 def _answer_flops(model: Teacher) -> float:
     """The operations of one answer."""
-    return _flops(lambda model, x: model(x), model, _shape(model.spec.shape)) / _ROWS
+    return cost.flops(lambda model, x: model(x), model, _shape(model.spec.shape)) / _ROWS
 
 
 def _image_flops(settings: GeneratorSettings, spec: DataSpec) -> float:
@@ -162,13 +159,7 @@ def _image_flops(settings: GeneratorSettings, spec: DataSpec) -> float:
     module = generator_training.module_of(settings, spec)
     z = _shape((settings.latent_size,))
     params = jax.eval_shape(lambda key, z: module.init(key, z)["params"], jax.random.key(0), z)
-    return _flops(lambda params, z: generate(module, params, z), params, z) / _ROWS
-
-
-def _flops(function: Callable, *arguments: Any) -> float:
-    """XLA's count of the operations of a function, from the shapes of its arguments. Nothing is compiled."""
-    analysis: Any = jax.jit(function).lower(*arguments).cost_analysis()
-    return (analysis or {}).get("flops", 0.0)
+    return cost.flops(lambda params, z: generate(module, params, z), params, z) / _ROWS
 
 
 def _shape(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

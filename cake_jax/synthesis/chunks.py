@@ -2,19 +2,15 @@
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cake_jax import parallel
+from cake_jax import cost, parallel
 from cake_jax.synthesis.settings import SynthesisSettings
 from cake_jax.teachers import Teacher
 
-# Floating-point operations of a chunk's forward pass on a CPU. They are enough to hide the cost of starting kernels,
-# and so few that the chunk stays in the cache.
-_CHUNK_FLOPS = 1.5e8
 # The number of chunks is a multiple of this, or of the number of devices if that is larger. So all devices have work,
 # and the samples are the same on 1, 2 and 4 devices.
 _CHUNK_MULTIPLE = 4
@@ -49,7 +45,7 @@ def sets_per_chunk(teacher: Teacher, settings: SynthesisSettings) -> int:
         memory = _KEPT_PART * (parallel.device_memory() or _USUAL_MEMORY)
         fitting = max(int(memory // _set_bytes(structure, shapes, settings.num_groups)), 1)
         return math.ceil(share / math.ceil(share / fitting))
-    limit = max(_CHUNK_FLOPS / _set_flops(structure, shapes, settings.num_groups), 1.0)
+    limit = max(cost.CORE_FLOPS / _set_flops(structure, shapes, settings.num_groups), 1.0)
     chunks = math.ceil(settings.num_sets / limit)
     multiple = max(_CHUNK_MULTIPLE, devices)
     chunks = -(-chunks // multiple) * multiple
@@ -61,8 +57,7 @@ def _set_flops(structure: jax.tree_util.PyTreeDef, shapes: tuple[jax.ShapeDtypeS
     """XLA's count of the floating-point operations of the teacher's answers to one set, at least 1."""
     teacher = jax.tree.unflatten(structure, shapes)
     x = jax.ShapeDtypeStruct((num_groups, *teacher.spec.shape), jnp.float32)
-    analysis: Any = jax.jit(lambda teacher, x: teacher(x)).lower(teacher, x).cost_analysis()
-    return max((analysis or {}).get("flops", 0.0), 1.0)
+    return max(cost.flops(lambda teacher, x: teacher(x), teacher, x), 1.0)
 
 
 @functools.lru_cache(maxsize=16)

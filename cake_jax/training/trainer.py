@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jax import Array, lax
 
-from cake_jax import parallel, random_keys, schedules
+from cake_jax import cost, parallel, random_keys, schedules
 from cake_jax.models.nnx_adapter import NNXModule
 from cake_jax.precision import cast
 from cake_jax.teachers import LinenApply, Teacher
@@ -27,6 +27,8 @@ from cake_jax.types import CakeError, DataSpec, first_line
 _CALL_BYTES = 64 * 2**20
 # Inputs of at most so many bytes stay on every device for the whole training. Others travel there batch by batch.
 _RESIDENT_BYTES = 2**28
+# Fewer examples at once are not faster on a CPU, whatever their network.
+_SMALLEST_CHUNK = 8
 
 Module = nn.Module | NNXModule
 
@@ -266,16 +268,18 @@ def _device_function(
         if make_batch is not None:
             x, labels = make_batch(_example_keys(jax.random.fold_in(epoch_key, step), len(x)), x, labels, context)
 
-        def objective(params: Any) -> tuple[Array, tuple]:
+        def objective(params: Any, x: Array, labels: Labels) -> tuple[Array, tuple]:
             variables = {"params": cast(params, settings.precision), **model_state}
             logits, new_state = module.apply(variables, cast(x, settings.precision), mutable=["batch_stats"], **mode)
             logits = logits.astype(jnp.float32)
             accuracy = (logits.argmax(axis=-1) == labels.classes).mean()
-            batch_size = len(x) * lax.axis_size(parallel.AXIS)
             value = _losses(module, loss, params, logits, labels, batch_size=batch_size).mean()
             return value, (new_state, accuracy)
 
-        (value, (new_state, accuracy)), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        batch_size = len(x) * lax.axis_size(parallel.AXIS)
+        evaluate = functools.partial(jax.value_and_grad(objective, has_aux=True), params)
+        chunk = len(x) if model_state else _chunk_size(module, params, x)
+        (value, (new_state, accuracy)), gradient = _mean_over_chunks(evaluate, chunk, x, labels)
         # Unchanged collections stay out of the mean, because a mean of equal numbers may differ in the last bit.
         gradient, new_state, figures = parallel.mean((gradient, new_state, (value, accuracy)))
         model_state = {**model_state, **new_state}
@@ -287,6 +291,31 @@ def _device_function(
 
     axes = (None, None if resident else 0, 0, None, None, None)
     return parallel.map_all_devices(device, in_axes=axes, out_axes=None)
+
+
+def _chunk_size(module: Module, params: Any, x: Array) -> int:
+    """The number of examples whose gradient a device computes at once. It divides the number of examples x.
+
+    A CPU takes so few that their values stay in the core's cache.
+    """
+    if jax.default_backend() != "cpu":
+        return len(x)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), ({"params": params}, x))
+    limit = max(_SMALLEST_CHUNK, cost.CORE_FLOPS * len(x) / max(cost.flops(module.apply, *shapes), 1.0))
+    fitting = (size for size in range(_SMALLEST_CHUNK, len(x)) if size <= limit and len(x) % size == 0)
+    return len(x) if limit >= len(x) else max(fitting, default=len(x))
+
+
+def _mean_over_chunks(function: Callable[..., Any], chunk: int, *batch: Any) -> Any:
+    """The mean of `function(*part)` over the parts of a batch, which have `chunk` examples each."""
+    count = len(batch[0]) // chunk
+    if count == 1:
+        return function(*batch)
+    parts = jax.tree.map(lambda leaf: leaf.reshape(count, chunk, *leaf.shape[1:]), batch)
+    shapes = jax.eval_shape(function, *jax.tree.map(lambda leaf: leaf[0], parts))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, _ = lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, function(*part)), None), zeros, parts)
+    return jax.tree.map(lambda leaf: leaf / count, total)
 
 
 def _taken(rows: Array, leaf: Array) -> Array:

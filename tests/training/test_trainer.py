@@ -11,7 +11,7 @@ import pytest
 from cake_errors import message_of
 from small_training import KEY, SETTINGS, SPEC, history, shuffled
 
-from cake_jax import models, parallel, random_keys
+from cake_jax import cost, models, parallel, random_keys
 from cake_jax.training import Labels, TrainSettings, classification_loss, trainer
 from cake_jax.types import DataSpec
 
@@ -144,6 +144,34 @@ def test_the_number_of_steps_in_a_call_changes_only_the_rounding(module, points)
     whole = history(module, *points)[-1]
     parts = history(module, *points, steps_per_call=3)[-1]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parts, whole)
+
+
+def test_chunks_of_a_batch_change_only_the_rounding(module, points, monkeypatch):
+    sizes = set()
+
+    def watched(logits, labels):
+        sizes.add(len(logits))
+        return classification_loss(logits, labels)
+
+    whole = history(module, *points)[-1]
+    monkeypatch.setattr(trainer, "_SMALLEST_CHUNK", 2)
+    monkeypatch.setattr(cost, "CORE_FLOPS", 1.0)
+    parts = history(module, *points, loss=watched)[-1]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parts, whole)
+    assert 2 in sizes
+
+
+@pytest.mark.parametrize(("flops", "size"), [(1e3, 48), (1.5e8 / 20, 16), (1.5e8, 8)])
+def test_a_chunk_is_the_largest_part_of_a_batch_that_stays_in_the_cache(monkeypatch, flops, size):
+    """48 examples, of which 48, 20 or 1 fit. Fewer than 8 are never a chunk."""
+    monkeypatch.setattr(cost, "flops", lambda *arguments: 48 * flops)
+    module = nn.Dense(3)
+    assert trainer._chunk_size(module, {}, jnp.zeros((48, 6))) == size
+
+
+def test_a_batch_without_a_fitting_part_is_one_chunk(monkeypatch):
+    monkeypatch.setattr(cost, "flops", lambda *arguments: 1e12)
+    assert trainer._chunk_size(nn.Dense(3), {}, jnp.zeros((47, 6))) == 47
 
 
 def test_examples_that_stay_on_the_devices_train_like_those_that_travel(module, points, monkeypatch):
