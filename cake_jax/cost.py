@@ -7,7 +7,7 @@ import jax
 
 # Floating-point operations of a forward pass on a CPU core. They are enough to hide the cost of starting kernels, and
 # so few that the values that the pass keeps for its gradient stay in the core's cache.
-CORE_FLOPS = 1.5e8
+CORE_FLOPS = 8e7
 
 
 def flops(function: Callable, *arguments: Any) -> float:

@@ -32,6 +32,8 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "cnn_big": (CNN, {"features": (64, 128, 256, 128)}),
     "cnn_adaptive_pool": (AdaptivePoolCNN, {}),
     "resnet4": (ResNet, {"blocks": (1, 1, 1, 1), "features": (32, 64, 128, 64), "imagenet_stem": True}),
+    "resnet_tiny": (ResNet, {"blocks": (1, 1, 1), "features": (32, 64, 128), "stem_strides": 2}),
+    "resnet_small": (ResNet, {"blocks": (2, 2, 2), "features": (32, 64, 128), "stem_strides": 2}),
     "resnet18": (ResNet, {"blocks": (2, 2, 2, 2)}),
     "resnet34": (ResNet, {"blocks": (3, 4, 6, 3)}),
     "resnet50": (ResNet, {"blocks": (3, 4, 6, 3), "bottleneck": True}),

@@ -59,8 +59,9 @@ class ResNet(nn.Module):
       features: Features of the blocks in each stage. The stem has as many channels as the first entry.
       imagenet_stem: Whether the stem is a 7 x 7 convolution of stride 2 and a 3 x 3 max-pool of stride 2. Otherwise it
         is one 3 x 3 convolution.
+      stem_strides: Stride of the 3 x 3 stem.
 
-    Source: He et al. 2015 (arXiv 1512.03385). The stem for small images is that of its section 4.2.
+    Source: He et al. 2015 (arXiv 1512.03385). The stem for small images is that of its section 4.2, at stride 1.
     """
 
     num_classes: int
@@ -68,13 +69,15 @@ class ResNet(nn.Module):
     bottleneck: bool = False
     features: Sequence[int] = (64, 128, 256, 512)
     imagenet_stem: bool = False
+    stem_strides: int = 1
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits `[B, K]` of images x `[B, H, W, C]`."""
         norm = partial(nn.BatchNorm, use_running_average=not train, momentum=0.9, epsilon=1e-5)
         block = Bottleneck if self.bottleneck else BasicBlock
-        x = _conv(self.features[0], 7, 2)(x) if self.imagenet_stem else _conv(self.features[0], 3)(x)
+        stem = (7, 2) if self.imagenet_stem else (3, self.stem_strides)
+        x = _conv(self.features[0], *stem)(x)
         x = nn.relu(norm()(x))
         if self.imagenet_stem:
             x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1), (1, 1)])

@@ -42,6 +42,9 @@ TINY_VIT = {"patch": 2, "dim": 8, "depth": 2, "heads": 2, "mlp_dim": 12}
         ("resnet50", CIFAR, None, 23_520_842),
         ("resnet101", CIFAR, None, 42_512_970),
         ("resnet152", CIFAR, None, 58_156_618),
+        # Stem 928, stages 18,560 + 57,728 + 230,144, dense layer 1,290. The second blocks have 387,968 together.
+        ("resnet_tiny", CIFAR, None, 308_650),
+        ("resnet_small", CIFAR, None, 308_650 + 387_968),
         ("resnet18", IMAGENET, {"imagenet_stem": True}, 11_689_512),
         ("resnet34", IMAGENET, {"imagenet_stem": True}, 21_797_672),
         ("resnet50", IMAGENET, {"imagenet_stem": True}, 25_557_032),
@@ -89,6 +92,17 @@ def test_output_shape(name):
         jax.ShapeDtypeStruct((3, 28, 28, 1), jnp.float32),
     ).shape
     assert shape == (3, 10)
+
+
+@pytest.mark.parametrize(("strides", "side"), [(1, 16), (2, 8)])
+def test_the_stride_of_the_stem_divides_the_image(strides, side):
+    module = models.create("resnet_tiny", CIFAR, {"stem_strides": strides})
+    x = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+    features = jax.eval_shape(
+        lambda x: module.init_with_output(jax.random.key(0), x, capture_intermediates=True, mutable=True)[1], x
+    )["intermediates"]
+    assert features["Conv_0"]["__call__"][0].shape == (1, side, side, 32)
+    assert features["BasicBlock_2"]["__call__"][0].shape == (1, side // 4, side // 4, 128)
 
 
 def test_resnet_pads_strided_convolutions_on_both_sides():

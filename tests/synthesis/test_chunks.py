@@ -24,8 +24,8 @@ def sets_of(width, settings=SETTINGS):
 
 
 def test_a_costlier_teacher_has_smaller_chunks():
-    """A set costs 20,000 x width operations. The 50 sets make 4, 8 and 52 chunks."""
-    assert [sets_of(10), sets_of(1000), sets_of(20_000)] == [13, 7, 1]
+    """A set costs 20,000 x width operations. The 50 sets make 4, 16 and 52 chunks."""
+    assert [sets_of(10), sets_of(1000), sets_of(20_000)] == [13, 4, 1]
 
 
 def test_a_given_number_is_used():

@@ -161,7 +161,7 @@ def test_chunks_of_a_batch_change_only_the_rounding(module, points, monkeypatch)
     assert 2 in sizes
 
 
-@pytest.mark.parametrize(("flops", "size"), [(1e3, 48), (1.5e8 / 20, 16), (1.5e8, 8)])
+@pytest.mark.parametrize(("flops", "size"), [(1e3, 48), (cost.CORE_FLOPS / 20, 16), (cost.CORE_FLOPS, 8)])
 def test_a_chunk_is_the_largest_part_of_a_batch_that_stays_in_the_cache(monkeypatch, flops, size):
     """48 examples, of which 48, 20 or 1 fit. Fewer than 8 are never a chunk."""
     monkeypatch.setattr(cost, "flops", lambda *arguments: 48 * flops)
