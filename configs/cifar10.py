@@ -29,8 +29,10 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "cifar10"
-    config.teacher.model.name = "cnn"
-    config.student.model.name = "cnn"
+    config.teacher.model.name = "resnet_small"
+    config.teacher.learning_rate = 0.2
+    config.teacher.augment = ("crop", "flip")
+    config.student.model.name = "resnet_tiny"
     config.synthesis.num_batches = 20
     config.synthesis.num_steps = 64
     config.synthesis.weights.cls = 1e3
