@@ -42,6 +42,8 @@ FAST = [
     ("cnn_adaptive_pool", DIGITS, {}),
     ("resnet4", TINY, {"blocks": (1, 1), "features": (32, 64)}),
     ("resnet18", TINY, {"blocks": (1, 1), "features": (8, 16)}),
+    ("resnet_tiny", COLOUR, {"blocks": (1, 1), "features": (8, 16)}),
+    ("resnet_small", COLOUR, {"blocks": (1, 1), "features": (8, 16)}),
     ("wrn_16_1", TINY, {"depth": 10}),
     ("wrn_16_2", TINY, {"depth": 10}),
     ("vgg8_bn", TINY, {"layers": (1, 1), "features": (64, 128)}),

@@ -77,10 +77,19 @@ def test_procedural_images_differ_and_stay_in_range(name, channels):
     np.testing.assert_allclose(unbounded, 2 * x - 1, atol=1e-5)
 
 
-def test_leaves_are_flat_with_sharp_edges():
+def test_leaves_have_sharp_edges_between_textured_areas():
     x = draws("leaves", DataSpec((32, 32, 3), 10, low=0.0, high=1.0))
-    flat = np.all(x[:, 1:] == x[:, :-1], axis=-1)
-    assert 0.6 < flat.mean() < 0.98
+    change = np.abs(x[:, 1:] - x[:, :-1]).mean(axis=-1)
+    assert np.median(change) < 0.06, "most neighbours belong to one leaf"
+    assert np.mean(change == 0) < 0.05, "leaves have a texture"
+    assert 0.02 < np.mean(change > 0.2) < 0.2, "edges are sharp"
+
+
+def test_leaves_are_grey_in_some_images_and_colourful_in_others():
+    x = draws("leaves", DataSpec((32, 32, 3), 10, low=0.0, high=1.0))
+    colourfulness = x.std(axis=-1).mean(axis=(1, 2))
+    assert np.quantile(colourfulness, 0.1) < 0.06
+    assert np.quantile(colourfulness, 0.9) > 0.12
 
 
 def test_strokes_are_mostly_black_or_white():
