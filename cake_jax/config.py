@@ -146,10 +146,25 @@ ASKING = {
     "student.optimizer": "adam",
     "student.learning_rate": 5e-3,
     "student.weight_decay": 0.0,
+    "student.augment": (),
     "student.distance": "l2",
     "student.views.ask": True,
     "student.views.fresh": ("strokes",),
     "student.views.mixup": 0.5,
+}
+
+# The same for colour images: leaves take the place of strokes, and the samples start from leaves.
+COLOUR_IMAGES = {
+    **ASKING,
+    "student.learning_rate": 1e-2,
+    "student.augment": ("crop", "flip"),
+    "student.views.fresh": ("leaves",),
+    "synthesis.start": "leaves",
+    "synthesis.num_steps": 32,
+    "synthesis.decay_magnitude": 1.3,
+    "synthesis.weights.cls": 1e3,
+    "synthesis.weights.contr": 1e1,
+    "synthesis.weights.tv": 1e5,
 }
 
 

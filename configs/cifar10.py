@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import ASKING, default, reference, with_variant
+from cake_jax.config import COLOUR_IMAGES, default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -19,6 +19,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "student.epochs": 1,
         "synthesis.num_batches": 1,
         "synthesis.num_steps": 8,
+    },
+    # ResNet-34 teaches ResNet-18 on an accelerator, with 10 million views. Not measured.
+    "gpu": {
+        "teacher.model.name": "resnet34",
+        "teacher.epochs": 100,
+        "teacher.precision": "bf16",
+        "student.model.name": "resnet18",
+        "student.epochs": 200,
+        "student.precision": "bf16",
+        "synthesis.num_batches": 100,
+        "synthesis.precision": "bf16",
     },
     # The CAKE reference's weights and numbers of samples and steps, without its residual networks.
     "reference": reference(cls=1e3, contr=1e1, tv=1e5, augment=("crop", "flip", "randaugment")),
@@ -34,15 +45,6 @@ def get_config(variant: str = "") -> ConfigDict:
     config.teacher.augment = ("crop", "flip")
     config.student.model.name = "resnet_tiny"
     config.student.epochs = 100  # 1 million views
-    config.update_from_flattened_dict(ASKING)
-    config.student.learning_rate = 1e-2
-    config.student.augment = ("crop", "flip")
-    config.student.views.fresh = ("leaves",)
+    config.update_from_flattened_dict(COLOUR_IMAGES)
     config.synthesis.num_batches = 20
-    config.synthesis.num_steps = 32
-    config.synthesis.decay_magnitude = 1.3
-    config.synthesis.start = "leaves"
-    config.synthesis.weights.cls = 1e3
-    config.synthesis.weights.contr = 1e1
-    config.synthesis.weights.tv = 1e5
     return with_variant(config, variant, VARIANTS)

@@ -1,15 +1,15 @@
-"""Airplanes and automobiles of CIFAR-10: teacher and student are the plain convolutional network.
+"""Airplanes and automobiles of CIFAR-10, not measured: a small residual network teaches a smaller one.
 
 python scripts/run.py --config=configs/cifar2.py --config.dataset.data_dir=<prepared TFDS folder>
 
-Cost and accuracy are not measured yet. `--dry_run` estimates the cost.
+`--dry_run` estimates the cost.
 """
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import default, reference, with_variant
+from cake_jax.config import COLOUR_IMAGES, default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -29,12 +29,12 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "cifar2"
-    config.teacher.model.name = "cnn"
-    config.student.model.name = "cnn"
+    config.teacher.model.name = "resnet_small"
+    config.teacher.learning_rate = 0.2
+    config.teacher.augment = ("crop", "flip")
+    config.student.model.name = "resnet_tiny"
+    config.student.epochs = 100  # 1 million views
+    config.update_from_flattened_dict(COLOUR_IMAGES)
     config.synthesis.num_groups = 2
     config.synthesis.num_batches = 20
-    config.synthesis.num_steps = 64
-    config.synthesis.weights.cls = 1e3
-    config.synthesis.weights.contr = 1e1
-    config.synthesis.weights.tv = 1e5
     return with_variant(config, variant, VARIANTS)

@@ -1,15 +1,15 @@
-"""SVHN, cropped house numbers: teacher and student are the plain convolutional network.
+"""SVHN, cropped house numbers, not measured: a residual network of 0.7 million parameters teaches one of 0.3 million.
 
 python scripts/run.py --config=configs/svhn.py --config.dataset.data_dir=<prepared TFDS folder>
 
-Cost and accuracy are not measured yet. `--dry_run` estimates the cost.
+`--dry_run` estimates the cost.
 """
 
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import default, reference, with_variant
+from cake_jax.config import COLOUR_IMAGES, default, reference, with_variant
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -29,12 +29,12 @@ def get_config(variant: str = "") -> ConfigDict:
     """The config. `variant` is empty or a name in `VARIANTS`."""
     config = default()
     config.dataset.name = "svhn_cropped"
-    config.teacher.model.name = "cnn"
+    config.teacher.model.name = "resnet_small"
+    config.teacher.learning_rate = 0.2
     config.teacher.augment = ("crop",)
-    config.student.model.name = "cnn"
+    config.student.model.name = "resnet_tiny"
+    config.student.epochs = 100  # 1 million views
+    config.update_from_flattened_dict(COLOUR_IMAGES)
+    config.student.augment = ("crop",)  # a digit is not its mirror image
     config.synthesis.num_batches = 20
-    config.synthesis.num_steps = 64
-    config.synthesis.weights.cls = 1e3
-    config.synthesis.weights.contr = 1e1
-    config.synthesis.weights.tv = 1e5
     return with_variant(config, variant, VARIANTS)

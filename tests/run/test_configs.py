@@ -68,11 +68,11 @@ def test_reference_of_cifar10_takes_64_million_gradients():
     assert settings.num_batches * settings.batch_size * settings.num_steps == 64_000_000
 
 
-@pytest.mark.parametrize("variant", ["few", "reference"])
-def test_students_of_stored_labels_have_the_default_recipe(variant):
-    student, usual = (config.student for config in (module_of("mnist").get_config(variant), default()))
-    for name in ("optimizer", "weight_decay", "distance", "views"):
-        assert student[name] == usual[name]
+@pytest.mark.parametrize(("name", "variant"), [("mnist", "few"), ("mnist", "reference"), ("cifar10", "reference")])
+def test_students_of_stored_labels_have_the_default_recipe(name, variant):
+    student, usual = (config.student for config in (module_of(name).get_config(variant), default()))
+    for field in ("optimizer", "weight_decay", "augment", "distance", "views"):
+        assert student[field] == usual[field]
     assert student.learning_rate == {"few": 0.1, "reference": 0.5}[variant]
 
 
