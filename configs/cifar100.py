@@ -11,7 +11,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import COLOUR_IMAGES, default, reference, with_variant
+from cake_jax.config import default, with_variant
+from cake_jax.recipes import COLOUR_IMAGES, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.

@@ -10,7 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import default, reference, with_variant
+from cake_jax.config import default, with_variant
+from cake_jax.recipes import reference
 
 # Few samples in sets of two, with settings that make each sample count.
 PAIRS: dict[str, Any] = {

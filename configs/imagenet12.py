@@ -12,7 +12,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import COLOUR_IMAGES, default, reference, with_variant
+from cake_jax.config import default, with_variant
+from cake_jax.recipes import COLOUR_IMAGES, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -38,7 +39,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config.teacher.model.name = "resnet18"
     config.teacher.augment = ("crop", "flip")
     config.student.model.name = "resnet18"
-    config.student.epochs = 200  # 10 million views
+    config.student.epochs = 200  # 5 million views
     config.update_from_flattened_dict(COLOUR_IMAGES)
     config.synthesis.num_batches = 50
     return with_variant(config, variant, VARIANTS)

@@ -10,7 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cake_jax.config import ASKING, default, reference, stored_labels, with_variant
+from cake_jax.config import default, with_variant
+from cake_jax.recipes import ASKING, reference, stored_labels
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.

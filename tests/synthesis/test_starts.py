@@ -77,12 +77,21 @@ def test_procedural_images_differ_and_stay_in_range(name, channels):
     np.testing.assert_allclose(unbounded, 2 * x - 1, atol=1e-5)
 
 
-def test_leaves_have_sharp_edges_between_textured_areas():
+def test_leaves_have_a_texture_much_weaker_than_their_edges():
     x = draws("leaves", DataSpec((32, 32, 3), 10, low=0.0, high=1.0))
     change = np.abs(x[:, 1:] - x[:, :-1]).mean(axis=-1)
     assert np.median(change) < 0.06, "most neighbours belong to one leaf"
     assert np.mean(change == 0) < 0.05, "leaves have a texture"
-    assert 0.02 < np.mean(change > 0.2) < 0.2, "edges are sharp"
+    assert 0.02 < np.mean(change > 0.2) < 0.2, "some neighbours belong to two leaves"
+
+
+def test_leaves_without_shading_and_texture_are_flat_with_sharp_edges(monkeypatch):
+    for name in ("_SHADING", "_TEXTURE"):
+        monkeypatch.setattr(f"cake_jax.starts.leaves.{name}", 0.0)
+    x = draws("leaves", DataSpec((32, 32, 3), 10, low=0.0, high=1.0))
+    flat = np.all(x[:, 1:] == x[:, :-1], axis=-1)
+    assert 0.6 < flat.mean() < 0.98
+    assert flat.mean(axis=(1, 2)).std() > 0.038, "images differ in the size of their leaves"
 
 
 def test_leaves_are_grey_in_some_images_and_colourful_in_others():

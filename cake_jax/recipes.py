@@ -1,0 +1,69 @@
+"""Recipes: groups of fields that several config files share."""
+
+import operator
+from typing import Any
+
+from cake_jax.config import default
+
+# A student of image teachers that asks: half of its inputs are new strokes, and half of all are mixed.
+ASKING = {
+    "student.optimizer": "adam",
+    "student.learning_rate": 5e-3,
+    "student.weight_decay": 0.0,
+    "student.augment": (),
+    "student.distance": "l2",
+    "student.views.ask": True,
+    "student.views.fresh": ("strokes",),
+    "student.views.mixup": 0.5,
+}
+
+# CAKE from leaves for teachers of colour images, and a student that asks. Leaves take the place of strokes.
+COLOUR_IMAGES = {
+    **ASKING,
+    "student.learning_rate": 1e-2,
+    "student.augment": ("crop", "flip"),
+    "student.views.fresh": ("leaves",),
+    "synthesis.start": "leaves",
+    "synthesis.num_steps": 32,
+    "synthesis.decay_magnitude": 1.3,
+    "synthesis.weights.cls": 1e3,
+    "synthesis.weights.contr": 1e1,
+    "synthesis.weights.tv": 1e5,
+}
+
+
+def stored_labels() -> dict[str, Any]:
+    """The fields of `ASKING` with their defaults, for a variant whose student learns from stored labels."""
+    return {name: operator.attrgetter(name)(default()) for name in ASKING}
+
+
+def reference(
+    *, cls: float, contr: float, tv: float, learning_rate: float = 0.5, augment: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The fields of a `:reference` variant: the CAKE reference's settings for images, except for its networks.
+
+    Args:
+      cls: Weight of the cross entropy. The reference has 1e3 for all images.
+      contr: Weight of the contrastive term. The reference has 1e1 for CIFAR and SVHN, 1e-3 for MNIST and Fashion-MNIST.
+      tv: Weight of the total variation. The reference has 1e5 for CIFAR and SVHN, 1e7 for MNIST and Fashion-MNIST.
+      learning_rate: Learning rate of teacher and student. The reference has 0.1 for Fashion-MNIST.
+      augment: Augmentations of the teacher's training images.
+
+    Returns:
+      A variant for `with_variant`.
+    """
+    training = {"epochs": 30, "batch_size": 256, "learning_rate": learning_rate}
+    return {
+        **stored_labels(),
+        **{f"{stage}.{name}": value for stage in ("teacher", "student") for name, value in training.items()},
+        "teacher.augment": augment,
+        "student.temperature": 1.0,
+        "synthesis.start": "normal",
+        "synthesis.decay_magnitude": 4.0,
+        "synthesis.num_batches": 500,
+        "synthesis.num_steps": 256,
+        "synthesis.precision": "bf16",
+        "synthesis.weights.cls": cls,
+        "synthesis.weights.contr": contr,
+        "synthesis.weights.tv": tv,
+    }
