@@ -104,6 +104,7 @@ def default() -> ConfigDict:
     config.synthesis.langevin_temperature = config_dict.placeholder(float)  # T_L; None takes the method's value
     config.synthesis.precision = "float32"  # precision of the teacher's arithmetic: float32 or bf16
     config.synthesis.start = "normal"  # a name in cake_jax.starts.STARTS; all but normal are for images
+    config.synthesis.candidates = 1  # number of starts drawn for each sample; the teacher chooses one of its class
     config.synthesis.targets = "distinct"  # a name in cake_jax.synthesis.targets.TARGETS
     config.synthesis.contrastive = "mse"  # mse or snn
     config.synthesis.snn_temperature = 1.0  # temperature of snn, in squared logit units

@@ -43,8 +43,9 @@ def make_round(
 
 
 def queries(settings: SynthesisSettings, access: str, batch: int) -> Queries:
-    """A gradient query for each step of a sample, and a forward query for each sample."""
-    return Queries(forward=settings.batch_size, gradient=settings.batch_size * settings.num_steps)
+    """A gradient query for each step of a sample, and a forward query for each candidate and for each sample."""
+    candidates = settings.candidates if settings.candidates > 1 else 0
+    return Queries(settings.batch_size * (1 + candidates), gradient=settings.batch_size * settings.num_steps)
 
 
 CAKE = Method(CakeSettings, make_round, queries)

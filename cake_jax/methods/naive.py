@@ -5,6 +5,7 @@ Source: Mordvintsev, Olah, Tyka 2015, *Inceptionism*. It is also a baseline in Y
 """
 
 import dataclasses
+from typing import Any
 
 from cake_jax.methods import cake
 from cake_jax.methods.method import Method
@@ -17,8 +18,8 @@ class NaiveSettings(SynthesisSettings):
     """Settings of `naive`.
 
     Attributes:
-      image_priors: Whether data priors and start are those of `config.synthesis`. If not, there is no data prior and
-        the start is normal.
+      image_priors: Whether data priors, start and candidates are those of `config.synthesis`. If not, there is no data
+        prior, and a sample has one normal start.
     """
 
     image_priors: bool = False
@@ -31,10 +32,10 @@ def prepare(settings: NaiveSettings, spec: DataSpec) -> NaiveSettings:
       CakeError: A value does not fit. The message names its field.
     """
     if settings.image_priors:
-        weights, start = dataclasses.replace(settings.weights, contr=0.0, entropy=0.0), settings.start
+        own: dict[str, Any] = {"weights": dataclasses.replace(settings.weights, contr=0.0, entropy=0.0)}
     else:
-        weights, start = Weights(cls=settings.weights.cls, contr=0.0), "normal"
-    return checked(dataclasses.replace(settings, weights=weights, start=start, schedule="constant"), spec)
+        own = {"weights": Weights(cls=settings.weights.cls, contr=0.0), "start": "normal", "candidates": 1}
+    return checked(dataclasses.replace(settings, **own, schedule="constant"), spec)
 
 
 NAIVE = Method(NaiveSettings, cake.make_round, cake.queries, prepare)

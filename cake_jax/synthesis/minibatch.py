@@ -23,7 +23,7 @@ from cake_jax.precision import cast
 from cake_jax.synthesis import langevin
 from cake_jax.synthesis.chunks import sets_per_chunk
 from cake_jax.synthesis.diagnostics import SynthesisInfo, diagnose, logit_gap
-from cake_jax.synthesis.draw_starts import batch_sets, draw
+from cake_jax.synthesis.draw_starts import batch_sets, draw_candidates
 from cake_jax.synthesis.objective import Objective, objective as cake_objective, set_logits
 from cake_jax.synthesis.settings import SynthesisSettings
 from cake_jax.teachers import Teacher
@@ -118,7 +118,7 @@ def _diffuse(
     objective: Objective,
 ) -> _SetResult:
     """Takes all T steps of a chunk. `sets` are the numbers of its c sets in the whole synthesis, `[c]`."""
-    x, target, noise_keys = draw(key, sets, settings, teacher.spec)
+    x, target, noise_keys = draw_candidates(key, sets, settings, teacher)
     optimizer = langevin.OPTIMIZERS[settings.optimizer]()
     step = functools.partial(
         langevin.step, step_size=eta, temperature=settings.langevin_temperature, optimizer=optimizer

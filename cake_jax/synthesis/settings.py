@@ -61,6 +61,8 @@ class SynthesisSettings:
       snn_temperature: Temperature of `snn`, in squared logit units.
       weights: Weights of the loss terms.
       start: The start p(x): a name in `STARTS`, or a function `(key, G, spec) -> [G, *shape]`.
+      candidates: Number of starts that are drawn for each sample. The teacher chooses one, so that all classes occur:
+        see `draw_starts.draw_candidates`. Methods other than CAKE, LAKE, naive and inversion draw one.
       targets: Distribution p(y) of target classes: a name in `TARGETS`, or a function `(key, K, G) -> [G]` int.
       sets_per_chunk: Number of sets in a chunk. A fixed number gives bitwise the same samples on any number of devices.
         0 chooses by the backend and the teacher's cost, and gives the same samples on 1, 2 and 4 devices.
@@ -80,6 +82,7 @@ class SynthesisSettings:
     snn_temperature: float = 1.0
     weights: Weights = Weights()
     start: str | Callable[[Array, int, DataSpec], Array] = "normal"
+    candidates: int = 1
     targets: str | Targets = "distinct"
     sets_per_chunk: int = 0
 
@@ -128,7 +131,7 @@ def checked(settings: S, spec: DataSpec) -> S:
     Raises:
       CakeError: A value does not fit. The message names its field and what to do.
     """
-    for name in ("num_batches", "batch_size", "num_groups", "step_size"):
+    for name in ("num_batches", "batch_size", "num_groups", "step_size", "candidates"):
         checks.above_zero(f"synthesis.{name}", getattr(settings, name))
     for name in ("num_steps", "sets_per_chunk"):
         checks.not_negative(f"synthesis.{name}", getattr(settings, name))

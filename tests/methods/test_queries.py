@@ -54,8 +54,9 @@ def declared(name, settings, access, batches=range(3)):
     return [METHODS[name].queries(settings, access, batch) for batch in batches]
 
 
+@pytest.mark.parametrize("candidates", [1, 3])
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "inversion"])
-def test_the_declared_queries_are_those_that_the_teacher_answers(name, monkeypatch):
+def test_the_declared_queries_are_those_that_the_teacher_answers(name, candidates, monkeypatch):
     asked = {"forward": 0, "gradient": 0}
 
     def predict(self, x):
@@ -63,7 +64,7 @@ def test_the_declared_queries_are_those_that_the_teacher_answers(name, monkeypat
         return wave(x)
 
     monkeypatch.setattr(Teacher, "predict", predict)
-    settings = prepared(name, **({"budget": 4 * 40 * 10} if name == "zeroth_order" else {}))
+    settings = prepared(name, candidates=candidates, **({"budget": 4 * 40 * 10} if name == "zeroth_order" else {}))
     expected = declared(name, settings, "statistics")
     assert rounds_of(name, counting_teacher(asked), settings) == expected
     jax.effects_barrier()

@@ -77,7 +77,7 @@ class GeneratorState(NamedTuple):
 
 
 def checked(settings: S, method: str, spec: DataSpec) -> S:
-    """Returns the settings with a constant step size if they suit the specification.
+    """Returns the settings with a constant step size and without candidates if they suit the specification.
 
     Args:
       settings: The settings.
@@ -100,7 +100,7 @@ def checked(settings: S, method: str, spec: DataSpec) -> S:
         raise CakeError(f"{field}.features: {settings.features} must be above 0")
     if spec.is_image and len(settings.features) not in (0, 3):
         raise CakeError(f"{field}.features: {settings.features} are not 3 numbers, as images need")
-    return checked_synthesis(dataclasses.replace(settings, schedule="constant"), spec)
+    return checked_synthesis(dataclasses.replace(settings, schedule="constant", candidates=1), spec)
 
 
 def module_of(settings: GeneratorSettings, spec: DataSpec) -> nn.Module:
