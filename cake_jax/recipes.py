@@ -17,6 +17,18 @@ ASKING = {
     "student.views.mixup": 0.5,
 }
 
+# CAKE from smooth starts for teachers of images of one channel, and a student that asks.
+GREY_IMAGES = {
+    **ASKING,
+    "synthesis.start": "smooth",
+    "synthesis.num_batches": 20,
+    "synthesis.num_steps": 64,
+    "synthesis.decay_magnitude": 1.3,
+    "synthesis.weights.cls": 500.0,
+    "synthesis.weights.contr": 20.0,
+    "synthesis.weights.tv": 1e6,
+}
+
 # CAKE from leaves for teachers of colour images, and a student that asks. Leaves take the place of strokes.
 COLOUR_IMAGES = {
     **ASKING,

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import ASKING, reference, stored_labels
+from cake_jax.recipes import GREY_IMAGES, reference, stored_labels
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -44,12 +44,5 @@ def get_config(variant: str = "") -> ConfigDict:
     config.teacher.epochs = 12
     config.student.model.name = "lenet5_half"
     config.student.epochs = 300  # 3 million views
-    config.update_from_flattened_dict(ASKING)
-    config.synthesis.num_batches = 20
-    config.synthesis.num_steps = 64
-    config.synthesis.decay_magnitude = 1.3
-    config.synthesis.start = "smooth"
-    config.synthesis.weights.cls = 500.0
-    config.synthesis.weights.contr = 20.0
-    config.synthesis.weights.tv = 1e6
+    config.update_from_flattened_dict(GREY_IMAGES)
     return with_variant(config, variant, VARIANTS)

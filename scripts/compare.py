@@ -9,6 +9,9 @@ seed share the teacher of the first method. Other arguments go to each run.
 Each run has the folder `<workdir>/<method>-<seed>`. The default workdir is `runs/compare-<config name>[-<variant>]`. An
 unfinished run is resumed, and a finished one is used as it is.
 
+Without real data, choose settings by the column *on starts*: the agreement of student and teacher on procedural images,
+which are the same for all runs.
+
 The script prints a table in Markdown, writes all results to `--out`, and draws a figure to `--figure`. The figure shows
 the decision regions of the first seed for 2-dimensional inputs, else the students' accuracies.
 """
@@ -16,8 +19,8 @@ the decision regions of the first seed for 2-dimensional inputs, else the studen
 from pathlib import Path
 
 from cake_jax.cli import many_runs
+from cake_jax.evaluation import starts_agreement
 from cake_jax.report import comparison
-from cake_jax.stores.metrics import MetricsLog
 
 
 def main() -> None:
@@ -38,8 +41,12 @@ def main() -> None:
         if title != flags.methods[0]:
             arguments.append(f"--config.teacher.from_run={folders[flags.methods[0], seed]}")
         results = many_runs.run(flags.config, folder, arguments)
-        gaps = comparison.logit_gaps(MetricsLog(folder / "metrics.jsonl"))
-        runs.append({"title": title, **results, "logit_gaps": gaps})
+        record = many_runs.record(folder)
+        figures = {
+            "logit_gaps": comparison.logit_gaps(record.log),
+            "starts_agreement": starts_agreement(record.student, record.teacher),
+        }
+        runs.append({"title": title, **results, **figures})
     print(comparison.table(runs))
     if flags.out:
         many_runs.write(flags.out, runs)

@@ -10,6 +10,7 @@ from cake_jax.evaluation.accuracy import accuracy
 from cake_jax.evaluation.evaluator import Answers, Evaluator
 from cake_jax.evaluation.fidelity import fidelity
 from cake_jax.evaluation.grid import grid, grid_agreement
+from cake_jax.evaluation.starts import starts_agreement
 from cake_jax.teachers import as_queryable
 from cake_jax.types import Array, Queryable
 
@@ -41,4 +42,4 @@ def evaluate(
     return {name: value for evaluator in EVALUATORS.values() for name, value in evaluator(answers).items()}
 
 
-__all__ = ["EVALUATORS", "Answers", "Evaluator", "evaluate", "grid", "grid_agreement"]
+__all__ = ["EVALUATORS", "Answers", "Evaluator", "evaluate", "grid", "grid_agreement", "starts_agreement"]

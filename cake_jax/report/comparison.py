@@ -17,6 +17,7 @@ COLUMNS: dict[str, Callable[[RunFigures], float]] = {
     "accuracy, %": lambda run: percent(run.student_accuracy),
     "agreement, %": lambda run: percent(run.agreement),
     "on the grid, %": lambda run: percent(run.grid_agreement),
+    "on starts, %": lambda run: percent(run.starts_agreement),
     "logit gap, end / start": lambda run: _gap_ratio(run.logit_gaps),
     "samples": lambda run: run.samples,
     "forward queries": lambda run: run.forward_queries,
@@ -44,8 +45,8 @@ def table(runs: list[dict[str, Any]]) -> str:
     Columns without values are left out.
 
     Args:
-      runs: Contents of `results.json` with two more entries: `title`, the name of the row, and `logit_gaps`, the result
-        of the function `logit_gaps`.
+      runs: Contents of `results.json` with more entries: `title`, the name of the row, `logit_gaps`, the result of the
+        function `logit_gaps`, and if known `starts_agreement`, the result of `evaluation.starts_agreement`.
     """
     grouped = _by_title(runs)
     columns = []

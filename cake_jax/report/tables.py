@@ -26,6 +26,7 @@ class RunFigures(NamedTuple):
       teacher_queries: Number of queries of both kinds.
       seconds: Seconds of each stage, and their `total`.
       logit_gaps: Result of `comparison.logit_gaps`. None if `results` does not hold it.
+      starts_agreement: Result of `evaluation.starts_agreement`. None if `results` does not hold it.
     """
 
     method: str
@@ -45,6 +46,7 @@ class RunFigures(NamedTuple):
     teacher_queries: int
     seconds: dict[str, float]
     logit_gaps: dict[str, float] | None
+    starts_agreement: float | None
 
 
 def run_figures(results: dict[str, Any]) -> RunFigures:
@@ -69,6 +71,7 @@ def run_figures(results: dict[str, Any]) -> RunFigures:
         teacher_queries=samples["teacher_queries"],
         seconds=results["seconds"],
         logit_gaps=results.get("logit_gaps"),
+        starts_agreement=results.get("starts_agreement"),
     )
 
 

@@ -49,10 +49,11 @@ def test_comparison_shows_means_and_deviations_of_the_known_columns():
 
 def test_comparison_shows_a_dash_for_a_method_without_the_figure():
     known = compared("c", 0.5, test_agreement=0.25, grid_agreement=0.75) | {"logit_gaps": {"start": 4.0, "end": 1.0}}
+    known |= {"starts_agreement": 0.625}
     header, _, first, _, last = comparison.table([*RUNS, known]).splitlines()
-    assert "| accuracy, % | agreement, % | on the grid, % | logit gap, end / start | samples |" in header
-    assert first.startswith("| a | 85.00 ± 7.07 | - | - | - | 2,000 |")
-    assert last.startswith("| c | 50.00 ± 0.00 | 25.00 ± 0.00 | 75.00 ± 0.00 | 0.25 ± 0.00 | 2,000 |")
+    assert "| accuracy, % | agreement, % | on the grid, % | on starts, % | logit gap, end / start | samples |" in header
+    assert first.startswith("| a | 85.00 ± 7.07 | - | - | - | - | 2,000 |")
+    assert last.startswith("| c | 50.00 ± 0.00 | 25.00 ± 0.00 | 75.00 ± 0.00 | 62.50 ± 0.00 | 0.25 ± 0.00 | 2,000 |")
 
 
 def test_comparison_draws_a_line_for_each_method():

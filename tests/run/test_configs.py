@@ -82,6 +82,7 @@ GRAY, COLOUR = (1e-3, 1e7), (1e1, 1e5)
 REFERENCES = {
     "digits": (GRAY, 0.5, ()),
     "mnist": (GRAY, 0.5, ()),
+    "mnist_cnn": (GRAY, 0.5, ()),
     "fmnist": (GRAY, 0.1, ("randaugment",)),
     "cifar2": (COLOUR, 0.5, ("randaugment",)),
     "cifar10": (COLOUR, 0.5, ("randaugment",)),

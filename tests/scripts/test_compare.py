@@ -37,7 +37,7 @@ def test_the_file_holds_the_command_and_all_runs(compared):
     assert [(run["title"], run["seed"]) for run in runs] == [(title, seed) for seed in (3, 4) for title in TITLES]
     assert [run["method"] for run in runs] == ["real"] * 4
     assert [run["variant"] for run in runs] == ["some"] * 4
-    assert [run["logit_gaps"] for run in runs] == [None] * 4
+    assert [run["logit_gaps"] for run in runs] == [run["starts_agreement"] for run in runs] == [None] * 4
     assert runs[0]["samples"]["count"] == runs[1]["samples"]["count"] == 60
 
 

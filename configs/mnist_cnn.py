@@ -1,0 +1,38 @@
+"""MNIST: a convolutional network teaches the same architecture. The reference's first experiment.
+
+python scripts/run.py --config=configs/mnist_cnn.py --config.dataset.data_dir=<prepared TFDS folder>
+
+Not measured.
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cake_jax.config import default, with_variant
+from cake_jax.recipes import GREY_IMAGES, reference
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    # A short trial run.
+    "smoke": {
+        "dataset.max_train_examples": 5000,
+        "teacher.epochs": 1,
+        "student.epochs": 2,
+        "synthesis.num_batches": 1,
+        "synthesis.num_steps": 8,
+    },
+    # The CAKE reference's settings for MNIST.
+    "reference": reference(cls=1e3, contr=1e-3, tv=1e7),
+}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config. `variant` is empty or a name in `VARIANTS`."""
+    config = default()
+    config.dataset.name = "mnist"
+    config.teacher.model.name = "cnn"
+    config.teacher.epochs = 4
+    config.student.model.name = "cnn"
+    config.student.epochs = 50  # half a million views
+    config.update_from_flattened_dict(GREY_IMAGES)
+    return with_variant(config, variant, VARIANTS)
