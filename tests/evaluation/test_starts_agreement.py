@@ -17,7 +17,8 @@ def first_pixel_above(limit, spec=IMAGES):
 
     def logits(x):
         first = x.reshape(len(x), -1)[:, :1]
-        return jnp.concatenate([jnp.full_like(first, limit), first], axis=1)
+        others = jnp.full((len(x), spec.num_classes - 2), -1e9)
+        return jnp.concatenate([jnp.full_like(first, limit), first, others], axis=1)
 
     return from_function(logits, spec)
 
