@@ -178,7 +178,9 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
         raise CakeError("run.teacher: off, so name a finished run in teacher.from_run, or a file in teacher.weights")
     if stages.student and settings.student.views.ask:
         if black_box:
-            raise CakeError("student.views.ask: a black box labels stored samples only; leave it False")
+            raise CakeError(
+                "student.views.ask: a black box labels stored samples only; set student as configs/digits.py:stored does"
+            )
         if settings.teacher.source == "none":
             raise CakeError("student.views.ask: the teacher must label the views, so name its run in teacher.from_run")
     if stages.student and not stages.synthesis and not settings.samples.from_run:

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import reference
+from cake_jax.recipes import ASKING, reference, stored_labels
 
 # Few samples in sets of two, with settings that make each sample count.
 PAIRS: dict[str, Any] = {
@@ -27,8 +27,11 @@ PAIRS: dict[str, Any] = {
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run, less than a minute on 2 CPU cores.
     "smoke": {"teacher.epochs": 5, "student.epochs": 5, "synthesis.num_batches": 2, "synthesis.num_steps": 16},
+    # The student learns from stored labels alone, as it must if the teacher is a black box.
+    "stored": {**stored_labels(), "synthesis.num_steps": 256},
     # 1,000 samples in pairs, to compare methods at a small number of samples. The student sees hard labels only.
     "few": {
+        **stored_labels(),
         "student.model.options": {"width": 128, "num_hidden": 1},
         "student.epochs": 200,
         "student.hard_weight": 1.0,
@@ -38,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     # 2,000 samples in pairs, to compare all methods. The teacher has batch norm, which the method `inversion` needs.
     "methods": {
+        **stored_labels(),
         "teacher.model.options": {"width": 128, "batch_norm": True},
         "student.temperature": 4.0,
         "synthesis.num_batches": 20,
@@ -61,6 +65,9 @@ def get_config(variant: str = "") -> ConfigDict:
     config.student.epochs = 100
     config.student.batch_size = 64
 
+    config.update_from_flattened_dict(ASKING)
+
     config.synthesis.num_batches = 20
+    config.synthesis.num_steps = 64
     config.synthesis.weights.contr = 0.5
     return with_variant(config, variant, VARIANTS)

@@ -23,6 +23,8 @@ class SynthesisInfo(NamedTuple):
       prior: Sum of the data priors, each multiplied by its weight.
       entropy: L_ent of the final samples, before it is multiplied by its weight.
       target_accuracy: Share of the samples that the teacher assigns to their target class.
+      class_balance: Entropy of the histogram of the teacher's predicted classes, divided by log K. 1 if all classes are
+        equally frequent, 0 if there is only one.
       logit_gap_start: Logit gap of the start samples, median over the sets.
       logit_gap: Logit gap of the final samples, median over the sets.
     """
@@ -33,6 +35,7 @@ class SynthesisInfo(NamedTuple):
     prior: float
     entropy: float
     target_accuracy: float
+    class_balance: float
     logit_gap_start: float
     logit_gap: float
 
@@ -68,6 +71,12 @@ def _diagnostics(
         "prior": sum((weight * prior.value(x).mean() for prior, weight in settings.weights.data_priors), start=0.0),
         "entropy": losses.negative_entropy(jax.nn.softmax(logits).mean(axis=0)),
         "target_accuracy": (logits.argmax(-1) == target).mean(),
+        "class_balance": _balance(jnp.bincount(logits.argmax(-1), length=logits.shape[-1])),
         "logit_gap_start": jnp.median(gap if gap_start is None else gap_start),
         "logit_gap": jnp.median(gap),
     }
+
+
+def _balance(counts: Array) -> Array:
+    """The entropy of a histogram `[K]`, as a share of its maximum log K."""
+    return -jax.scipy.special.xlogy(counts / counts.sum(), counts / counts.sum()).sum() / jnp.log(len(counts))

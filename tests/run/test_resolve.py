@@ -265,6 +265,7 @@ def test_the_settings_out_of_reach_exist(extended):
 # Fields that a method fixes, with the reason. None of them changes the method's settings.
 NO_STEPS = "it makes no steps"
 CONSTANT = "its step size is constant"
+GENERATED = "its samples come from a generator"
 FIXED = {
     ("lake", "synthesis.optimizer"): "Adam does not go together with Langevin noise: refused",
     ("noise", "synthesis.num_steps"): NO_STEPS,
@@ -272,15 +273,20 @@ FIXED = {
     ("real", "synthesis.num_steps"): NO_STEPS,
     ("naive", "synthesis.schedule"): CONSTANT,
     ("naive", "synthesis.start"): "image_priors decides",
+    ("naive", "synthesis.candidates"): "image_priors decides",
     ("inversion", "synthesis.schedule"): CONSTANT,
     ("inversion", "synthesis.optimizer"): "it takes Adam",
     ("inversion", "synthesis.langevin_temperature"): "Adam does not go together with Langevin noise: refused",
     ("generative", "synthesis.schedule"): CONSTANT,
-    ("generative", "synthesis.start"): "its samples come from a generator",
+    ("generative", "synthesis.candidates"): GENERATED,
+    ("generative", "synthesis.start"): GENERATED,
     ("generative", "synthesis.contrastive"): "'snn' couples sets, which its batches do not hold: refused",
     ("adversarial", "synthesis.schedule"): CONSTANT,
+    ("adversarial", "synthesis.candidates"): GENERATED,
     ("dfme", "synthesis.schedule"): CONSTANT,
+    ("dfme", "synthesis.candidates"): GENERATED,
     ("ideal", "synthesis.schedule"): CONSTANT,
+    ("ideal", "synthesis.candidates"): GENERATED,
 }
 FIXED_WEIGHTS = {
     ("naive", "contr"): "it has the cross entropy alone",

@@ -47,6 +47,7 @@ def test_diagnostics_follow_the_formulas(samples):
     assert info.prior == pytest.approx(2 * total_variation(samples.x) + 3 * square, rel=1e-5)
     assert info.entropy == pytest.approx((mean_p * np.log10(mean_p)).mean(), rel=1e-5)
     assert info.target_accuracy == pytest.approx(np.mean(samples.logits.argmax(axis=1) == samples.target))
+    assert 0.5 < info.class_balance < 1
     assert info.logit_gap_start == 4.0
     gaps = np.sqrt(squares.sum(axis=-1).sum(axis=(1, 2)) / 6)
     assert info.logit_gap == pytest.approx(np.median(gaps), rel=1e-5)
@@ -55,3 +56,16 @@ def test_diagnostics_follow_the_formulas(samples):
 def test_samples_without_steps_start_with_their_final_gap(samples):
     info = diagnose(samples, SETTINGS)
     assert info.logit_gap_start == info.logit_gap > 0
+
+
+@pytest.mark.parametrize(
+    ("classes", "balance"),
+    [
+        ([0, 1, 2, 3, 4] * 3, 1.0),
+        ([2] * 15, 0.0),
+        ([0] * 9 + [4] * 6, -(0.6 * np.log(0.6) + 0.4 * np.log(0.4)) / np.log(5)),
+    ],
+)
+def test_class_balance_is_the_entropy_of_the_predicted_classes(samples, classes, balance):
+    info = diagnose(samples._replace(logits=np.eye(5, dtype=np.float32)[classes]), SETTINGS)
+    assert info.class_balance == pytest.approx(balance, abs=1e-6)
