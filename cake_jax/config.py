@@ -179,7 +179,7 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
     if stages.student and settings.student.views.ask:
         if black_box:
             raise CakeError(
-                "student.views.ask: a black box labels stored samples only; set student as configs/digits.py:stored does"
+                "student.views.ask: a black box labels stored samples only; train as configs/digits.py:stored does"
             )
         if settings.teacher.source == "none":
             raise CakeError("student.views.ask: the teacher must label the views, so name its run in teacher.from_run")
