@@ -7,10 +7,11 @@ Yin et al. 2020 (arXiv 1912.08795), equation 4.
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
-from cake_jax import losses
+from cake_jax import checks, losses
 from cake_jax.methods.cake import queries
 from cake_jax.methods.method import Method, Round
 from cake_jax.synthesis import SynthesisSettings, checked, minibatch
@@ -28,16 +29,29 @@ class InversionSettings(SynthesisSettings):
       weight: Weight of the statistics relative to the mean cross entropy: alpha_f in the paper.
       step_size: Step size of Adam.
       contrast: Whether the objective has CAKE's contrastive term.
+      jitter: Highest number of pixels by which the images of a set are shifted in a step, in each direction. What
+        leaves at one side comes in at the other.
+      flip: Whether the images of a set are mirrored left to right in half of the steps.
     """
 
     weight: float = 10.0
     step_size: float = 0.05
     contrast: bool = False
+    jitter: int = 0
+    flip: bool = False
 
     @property
     def couples_sets(self) -> bool:
         """True: the statistics depend on all sets of a mini-batch."""
         return True
+
+    def moved(self, key: Array, x: Array) -> Array:
+        """The images of a set, shifted and mirrored, `[G, H, W, C]`."""
+        shift_key, flip_key = jax.random.split(key)
+        if self.jitter:
+            shift = jax.random.randint(shift_key, (2,), -self.jitter, self.jitter + 1)
+            x = jnp.roll(x, shift, axis=(-3, -2))
+        return jnp.where(jax.random.bernoulli(flip_key), jnp.flip(x, axis=-2), x) if self.flip else x
 
     @property
     def statistics_weight(self) -> float:
@@ -53,6 +67,11 @@ def prepare(settings: InversionSettings, spec: DataSpec) -> InversionSettings:
     """
     if settings.weight <= 0:
         raise CakeError(f"methods.inversion.weight: {settings.weight} must be above 0; without statistics use 'naive'")
+    checks.not_negative("methods.inversion.jitter", settings.jitter)
+    if (settings.jitter or settings.flip) and not spec.is_image:
+        raise CakeError(
+            f"methods.inversion.jitter: inputs of shape {spec.shape} are no images; set it to 0, and flip too"
+        )
     weights = settings.weights if settings.contrast else dataclasses.replace(settings.weights, contr=0.0)
     return checked(dataclasses.replace(settings, weights=weights, schedule="constant", optimizer="adam"), spec)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
@@ -124,13 +125,19 @@ def _diffuse(
         langevin.step, step_size=eta, temperature=settings.langevin_temperature, optimizer=optimizer
     )
 
-    def loss_and_logits(flat: Array) -> tuple[Array, Array]:
-        return objective(flat.reshape(x.shape), teacher, target, mask, settings)
+    move_keys = jax.vmap(lambda key: jax.random.split(key)[1])(noise_keys)
+    bounds = [jnp.broadcast_to(bound, teacher.spec.shape).ravel() for bound in teacher.spec.bounds]
+
+    def loss_and_logits(flat: Array, steps: Array) -> tuple[Array, Array]:
+        moved = jax.vmap(settings.moved)(jax.vmap(jax.random.fold_in)(move_keys, steps), flat.reshape(x.shape))
+        return objective(moved, teacher, target, mask, settings)
 
     # Samples are flat vectors here. On a CPU, one loop over an image is faster than loops over its rows and channels.
     def update(states: langevin.LangevinState, step_number: None) -> tuple[langevin.LangevinState, Array]:
-        gradient, logits = jax.grad(loss_and_logits, has_aux=True)(states.x)
+        gradient, logits = jax.grad(loss_and_logits, has_aux=True)(states.x, states.step)
         next_states, _ = jax.vmap(step)(noise_keys, states, gradient)
+        if settings.clip:
+            next_states = next_states._replace(x=jnp.clip(next_states.x, *bounds))
         return next_states, logit_gap(logits)
 
     states = jax.vmap(functools.partial(langevin.init, optimizer=optimizer))(x.reshape(*x.shape[:2], -1))

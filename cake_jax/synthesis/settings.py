@@ -56,6 +56,7 @@ class SynthesisSettings:
       decay_magnitude: Number of decades by which the step size falls.
       optimizer: Optimizer of the samples, `sgd` or `adam`.
       langevin_temperature: Langevin temperature T_L. 0 is CAKE, 1 is LAKE.
+      clip: Whether samples are clipped to the valid range of pixels after each step.
       precision: Precision of the teacher's arithmetic, `float32` or `bf16`. Samples and losses are always float32.
       contrastive: The contrastive term: `mse`, `snn`, or a function that maps one set's logits `[G, K]` to a scalar.
       snn_temperature: Temperature of `snn`, in squared logit units.
@@ -77,6 +78,7 @@ class SynthesisSettings:
     decay_magnitude: float = 4.0
     optimizer: str = "sgd"
     langevin_temperature: float = 0.0
+    clip: bool = False
     precision: str = "float32"
     contrastive: str | Callable[[Array], Array] = "mse"
     snn_temperature: float = 1.0
@@ -110,6 +112,15 @@ class SynthesisSettings:
     def draw_targets(self) -> Targets:
         """The function that draws target classes: `targets`, or the function with this name."""
         return TARGETS[self.targets] if isinstance(self.targets, str) else self.targets
+
+    def moved(self, key: Array, x: Array) -> Array:
+        """The samples of a set as the objective sees them in one step, `[G, *shape]`. A method may move images.
+
+        Args:
+          key: The key of the set and the step.
+          x: The samples of the set, `[G, *shape]`.
+        """
+        return x
 
     def step_size_of(self, batch: int) -> float:
         """The step size eta(m) of mini-batch m = `batch`."""

@@ -116,6 +116,41 @@ def test_prepared_settings():
     assert inversion.prepare(dataclasses.replace(settings, contrast=True), SPEC).weights.contr == 2.0
 
 
+IMAGES = np.arange(2 * 4 * 4 * 1, dtype=np.float32).reshape(2, 4, 4, 1)
+
+
+def test_jitter_shifts_all_images_of_a_set_by_the_same_few_pixels():
+    settings, seen = InversionSettings(jitter=1), set()
+    for number in range(200):
+        moved = np.asarray(settings.moved(jax.random.key(number), IMAGES))
+        shifts = {
+            (down, right)
+            for down in (-1, 0, 1)
+            for right in (-1, 0, 1)
+            if np.array_equal(moved, np.roll(IMAGES, (down, right), axis=(1, 2)))
+        }
+        assert len(shifts) == 1
+        seen |= shifts
+    assert len(seen) == 9
+
+
+def test_flip_mirrors_half_of_the_sets():
+    flips = [np.asarray(InversionSettings(flip=True).moved(jax.random.key(number), IMAGES)) for number in range(200)]
+    mirrored = sum(np.array_equal(moved, IMAGES[:, :, ::-1]) for moved in flips)
+    assert mirrored + sum(np.array_equal(moved, IMAGES) for moved in flips) == 200
+    assert 70 < mirrored < 130
+
+
+def test_without_jitter_and_flip_images_stay():
+    np.testing.assert_array_equal(InversionSettings().moved(KEY, IMAGES), IMAGES)
+
+
+@pytest.mark.parametrize("field", [{"jitter": 1}, {"flip": True}])
+def test_vectors_cannot_be_moved(field):
+    message = message_of(inversion.prepare, dataclasses.replace(ONE_STEP, **field), SPEC)
+    assert message == "methods.inversion.jitter: inputs of shape (6,) are no images; set it and flip to 0"
+
+
 def test_the_statistics_couple_the_sets():
     assert InversionSettings().couples_sets
 

@@ -112,6 +112,67 @@ def test_another_mini_batch_and_another_teacher_compile_nothing():
     assert len(traces) == after_one
 
 
+def test_clipped_samples_stay_in_the_valid_range():
+    """Each channel has its own bounds in normalised units. Large steps leave the range without the clip."""
+    spec = dataclasses.replace(SPEC, mean=(0.5, 0.2), std=(0.5, 0.1), low=0.0, high=1.0)
+    low, high = spec.bounds
+    settings = dataclasses.replace(SETTINGS, step_size=5.0, schedule="constant")
+    teacher = dataclasses.replace(TEACHER, spec=spec)
+    free, _ = minibatch(KEY, teacher, settings, 0)
+    clipped, _ = minibatch(KEY, teacher, dataclasses.replace(settings, clip=True), 0)
+    assert ((free.x < low) | (free.x > high)).any(axis=(0, 1, 2)).all()
+    assert ((clipped.x >= low) & (clipped.x <= high)).all()
+    for channel in range(2):
+        assert {low[channel], high[channel]} <= set(clipped.x[..., channel].ravel())
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubled(SynthesisSettings):
+    def moved(self, key, x):
+        return 2 * x
+
+
+def test_the_objective_sees_moved_samples():
+    """The gradient of (2 x)^2 / 2 is 4 x."""
+
+    def half_square(x, teacher, target, mask, settings):
+        return 0.5 * jnp.square(jnp.where(mask.reshape(-1, 1, 1, 1, 1), x, 0.0)).sum(), teacher(
+            x.reshape(-1, *SPEC.shape)
+        ).reshape(*target.shape, -1)
+
+    settings = Doubled(**{field.name: getattr(ONE_STEP, field.name) for field in dataclasses.fields(ONE_STEP)})
+    samples, _ = minibatch(KEY, TEACHER, settings, 0, objective=half_square)
+    start, _ = draw_batch(KEY, settings, SPEC, 0)
+    np.testing.assert_allclose(samples.x, (1 - 0.05 * 4) * start, rtol=1e-5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drifting(SynthesisSettings):
+    def moved(self, key, x):
+        return x + jax.random.normal(key)
+
+
+def test_samples_move_anew_in_each_step_and_set():
+    """The gradient of the sum of y^2 / 2 at y = x + d is x + d, so the draws d of each set and step add up in x."""
+
+    def half_square(x, teacher, target, mask, settings):
+        return 0.5 * jnp.square(x).sum(), teacher(x.reshape(-1, *SPEC.shape)).reshape(*target.shape, -1)
+
+    def drift(steps):
+        fields = {field.name: getattr(ONE_STEP, field.name) for field in dataclasses.fields(ONE_STEP)}
+        settings = Drifting(**{**fields, "num_steps": steps, "batch_size": 12})
+        samples, _ = minibatch(KEY, TEACHER, settings, 0, objective=half_square)
+        start, _ = draw_batch(KEY, settings, SPEC, 0)
+        left = samples.x - 0.95**steps * start
+        by_set = left.reshape(4, -1)
+        np.testing.assert_allclose(by_set, np.broadcast_to(by_set[:, :1], by_set.shape), atol=1e-5)
+        return by_set[:, 0] / -0.05
+
+    first = drift(1)
+    second = drift(2) - 0.95 * first
+    assert len(np.unique(np.round([*first, *second], 4))) == 8
+
+
 def test_langevin_noise_has_the_stated_size():
     cold = dataclasses.replace(SETTINGS, num_steps=1, batch_size=300, weights=Weights(cls=0.0, contr=0.0))
     still, _ = minibatch(KEY, TEACHER, cold, 0)

@@ -54,4 +54,12 @@ def test_a_prior_of_images_is_refused_for_vectors(monkeypatch):
 
 def test_an_unknown_prior_is_refused():
     settings = dataclasses.replace(SETTINGS, weights=Weights(priors=(("edges", 1.0),)))
-    assert message_of(checked, settings, SPEC) == "synthesis.weights: 'edges' is not one of tv"
+    assert message_of(checked, settings, SPEC) == "synthesis.weights: 'edges' is not one of tv, l2"
+
+
+def test_l2_is_the_mean_square_of_an_image():
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 4, 2)).astype(np.float32)
+    np.testing.assert_allclose(PRIORS["l2"].value(x), (x.astype(np.float64) ** 2).mean(axis=(2, 3, 4)), rtol=1e-6)
+    settings = dataclasses.replace(SETTINGS, weights=Weights(priors=(("l2", 1.0),)))
+    message = message_of(checked, settings, DataSpec((7,), 5))
+    assert message == "synthesis.weights.l2: inputs of shape (7,) are no images; set it to 0"
