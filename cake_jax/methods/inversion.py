@@ -69,9 +69,7 @@ def prepare(settings: InversionSettings, spec: DataSpec) -> InversionSettings:
         raise CakeError(f"methods.inversion.weight: {settings.weight} must be above 0; without statistics use 'naive'")
     checks.not_negative("methods.inversion.jitter", settings.jitter)
     if (settings.jitter or settings.flip) and not spec.is_image:
-        raise CakeError(
-            f"methods.inversion.jitter: inputs of shape {spec.shape} are no images; set it to 0, and flip too"
-        )
+        raise CakeError(f"methods.inversion.jitter: inputs of shape {spec.shape} are no images; set it and flip to 0")
     weights = settings.weights if settings.contrast else dataclasses.replace(settings.weights, contr=0.0)
     return checked(dataclasses.replace(settings, weights=weights, schedule="constant", optimizer="adam"), spec)
 
