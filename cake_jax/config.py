@@ -16,7 +16,7 @@ from cake_jax.black_box import QuerySettings
 from cake_jax.black_box.answer_kinds import KINDS
 from cake_jax.data import DataSettings
 from cake_jax.methods.method import GuideSettings, own_fields
-from cake_jax.run.run_folder import flat, saved_spec
+from cake_jax.run.run_folder import flat, saved_spec, student_folder
 from cake_jax.run.settings import (
     BlackBoxSettings,
     ModelSettings,
@@ -26,6 +26,7 @@ from cake_jax.run.settings import (
     StudentSettings,
     TeacherSettings,
 )
+from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import WRITERS
 from cake_jax.synthesis.priors import PRIORS
 from cake_jax.synthesis.settings import SynthesisSettings, Weights
@@ -80,6 +81,7 @@ def default() -> ConfigDict:
     config.black_box.evaluate = False
 
     config.student = _training(validation_fraction=0.01)
+    config.student.from_run = ""  # folder of a finished run whose student is trained further; it has student.model
     config.student.temperature = 1.0  # temperature tau of the soft labels
     config.student.hard_weight = 0.0  # weight of the cross entropy to the hard label
     config.student.distance = "kl"  # of the student's logits from the teacher's: kl, l1 or l2 (means over classes)
@@ -282,7 +284,14 @@ def _student(config: ConfigDict, spec: DataSpec) -> StudentSettings:
     loss = DistillationLoss(section.temperature, section.hard_weight, section.distance)
     fields = {f.name: _typed(section.views[f.name]) for f in dataclasses.fields(ViewSettings)}
     views = check_views(ViewSettings(**fields), spec)
-    return StudentSettings(model, training, loss, views, section.memory_gb * 2**30)
+    if section.from_run:
+        folder = student_folder(section.from_run)
+        about = checkpoint.model_info(folder)
+        if about["model"] != json.loads(json.dumps({"name": model.name, "options": dict(model.options)})):
+            raise CakeError(f"student.from_run: {folder} holds another architecture; set student.model as in that run")
+        if DataSpec.from_dict(about["spec"]) != spec:
+            raise CakeError(f"student.from_run: the student in {folder} was trained for other data")
+    return StudentSettings(model, training, loss, views, section.memory_gb * 2**30, section.from_run)
 
 
 def _model(section: ConfigDict) -> ModelSettings:

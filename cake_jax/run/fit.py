@@ -35,6 +35,7 @@ def fit(
     folder: Path,
     log: MetricsLog,
     asked: Mapping[str, Any] = MappingProxyType({}),
+    variables: dict[str, Any] | None = None,
 ) -> Teacher:
     """Trains a model and saves it. If there is a saved state, the training resumes from the newest.
 
@@ -51,13 +52,14 @@ def fit(
       log: The metrics, which get a line for each epoch.
       asked: Options of `trainer.epochs` with which a teacher labels each batch. If there are any, the log counts the
         queries.
+      variables: The module's variables before the first step. By default the module is freshly initialised.
 
     Returns:
       The trained model.
     """
     init_key, train_key = jax.random.split(key)
     module = model.create(spec)
-    start = checkpoint.load_state(folder, trainer.init(init_key, module, spec, settings))
+    start = checkpoint.load_state(folder, trainer.init(init_key, module, spec, settings, variables))
     done = int(start.epoch)
     writes = parallel.is_first()
     if writes:

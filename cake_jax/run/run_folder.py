@@ -32,6 +32,12 @@ _ADDED_FIELDS = {
     "student.views.fresh_share": 0.5,
     "student.views.mixup": 0.0,
     "student.views.cutmix": 0.0,
+    "student.from_run": "",
+    "synthesis.candidates": 1,
+    "synthesis.clip": False,
+    "synthesis.weights.l2": 0.0,
+    "methods.inversion.jitter": 0,
+    "methods.inversion.flip": False,
 }
 
 
@@ -97,6 +103,12 @@ def teacher_folder(run: str) -> Path:
     """The folder of an earlier run's teacher: `run` itself if it holds a model, else its folder `teacher`."""
     folder = Path(run)
     return folder if checkpoint.has_model(folder) else folder / TEACHER
+
+
+def student_folder(run: str) -> Path:
+    """The folder of an earlier run's student: `run` itself if it holds a model, else its folder `student`."""
+    folder = Path(run)
+    return folder if checkpoint.has_model(folder) else folder / STUDENT
 
 
 def saved_spec(workdir: Path | None, from_run: str) -> DataSpec | None:

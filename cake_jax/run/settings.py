@@ -115,6 +115,7 @@ class StudentSettings:
       loss: The loss.
       views: Whether the teacher labels each batch anew, and how the batch is changed before.
       memory_bytes: Memory limit in bytes. Samples above it are read from the disk during the training.
+      from_run: Folder of an earlier run whose student is trained further, or empty.
     """
 
     model: ModelSettings
@@ -122,6 +123,7 @@ class StudentSettings:
     loss: DistillationLoss
     views: ViewSettings
     memory_bytes: float
+    from_run: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 
 from cake_jax import methods
+from cake_jax.run import run_folder
 from cake_jax.run.fit import fit
 from cake_jax.run.settings import RunSettings
 from cake_jax.stores import checkpoint
@@ -40,6 +41,7 @@ def trained_student(
     if methods.get(settings.method).reads_data:
         labels = labels._replace(classes=samples.target)
     asked = views.asked(student.views, student.training, settings.spec, teacher)
+    start = checkpoint.load_model(run_folder.student_folder(student.from_run)).variables if student.from_run else None
     return fit(
         "student",
         key,
@@ -52,4 +54,5 @@ def trained_student(
         target,
         log,
         asked,
+        start,
     )

@@ -5,9 +5,11 @@ import json
 import numpy as np
 import pytest
 import runs
+from cake_errors import message_of
 from runs import small_config
 
 from cake_jax import data, load_run
+from cake_jax.config import resolve
 from cake_jax.data import DataSettings
 from cake_jax.run import experiment
 from cake_jax.stores import checkpoint
@@ -103,6 +105,31 @@ def test_stages_are_taken_from_an_earlier_run(finished, tmp_path):
     fields["synthesis.max_step_size"] = 1e-2
     third = runs.run(small_config(**fields), tmp_path / "third", report=False)
     assert third["student"] != first["student"]
+
+
+def test_a_student_is_trained_further(finished, tmp_path):
+    """With a tiny learning rate it stays the student that it was. Without `from_run` it is another one."""
+    fields = {"run.teacher": False, "run.synthesis": False, "student.epochs": 1, "student.learning_rate": 1e-9}
+    fields |= {"teacher.from_run": str(finished), "synthesis.from_run": str(finished)}
+    anew = runs.run(small_config(**fields), tmp_path / "anew", report=False)
+    fields["student.from_run"] = str(finished)
+    further = runs.run(small_config(**fields), tmp_path / "further", report=False)
+    first = runs.results_of(finished)["student"]
+    assert further["student"]["test_kl"] == pytest.approx(first["test_kl"], rel=1e-4)
+    assert anew["student"]["test_kl"] > 1.1 * first["test_kl"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "end"),
+    [
+        ({"student.model.options": {"width": 3}}, "holds another architecture; set student.model as in that run"),
+        ({"dataset.std": (0.5,)}, "was trained for other data"),
+    ],
+)
+def test_another_architecture_or_other_data_cannot_be_trained_further(fields, end, finished):
+    message = message_of(resolve, small_config(**{"student.from_run": str(finished), **fields}))
+    assert message.startswith("student.from_run: ")
+    assert message.endswith(end)
 
 
 def test_a_student_that_reads_its_samples_from_the_disk_is_the_same(finished, unfinished, monkeypatch):

@@ -65,6 +65,7 @@ BLACK_BOX = {"method": "noise", "black_box.answers": "labels", "black_box.budget
         ({"run.teacher": False}, "run.teacher: "),
         ({"run.synthesis": False}, "run.synthesis: "),
         ({"teacher.from_run": "missing"}, "missing/teacher: "),
+        ({"student.from_run": "missing"}, "missing/student: "),
         ({"black_box.url": "http://a"}, "black_box.answers: "),
         ({"black_box.function": "a:b"}, "black_box.answers: "),
         ({**BLACK_BOX, "black_box.answers": "nods"}, "black_box.answers: 'nods' "),
@@ -195,6 +196,7 @@ OUT_OF_REACH = {
     "spec.low": "the data set decides it",
     "spec.high": "the data set decides it",
     "spec.class_names": "the data set decides it",
+    "student.from_run": "it must be a finished run: see test_experiment.py",
     "black_box.queries.first_wait": "the library's waits between the repetitions of a request suit all servers",
     "black_box.queries.max_wait": "the library's waits between the repetitions of a request suit all servers",
 }
