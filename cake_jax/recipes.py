@@ -38,7 +38,7 @@ COLOUR_IMAGES = {
     "synthesis.start": "leaves",
     "synthesis.candidates": 16,
     "synthesis.num_steps": 8,
-    "synthesis.step_size": 0.4,
+    "synthesis.step_size": 1.0,
     "synthesis.decay_magnitude": 1.3,
     "synthesis.weights.cls": 1e3,
     "synthesis.weights.contr": 1e1,
