@@ -59,7 +59,7 @@ def _short_percent(values: list[float]) -> str:
 HEADINGS: dict[str, tuple[Callable[[RunFigures], float], Callable[[list[float]], str]]] = {
     **{
         heading: (COLUMNS[heading], _spread(".2f"))
-        for heading in ("accuracy, %", "agreement, %", "on the grid, %", "logit gap, end / start")
+        for heading in ("accuracy, %", "agreement, %", "on the grid, %", "on starts, %", "logit gap, end / start")
     },
     **{heading: (COLUMNS[heading], _whole) for heading in ("samples", "forward queries", "gradient queries")},
     "seconds": (COLUMNS["seconds"], _short),
