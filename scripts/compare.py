@@ -9,8 +9,8 @@ seed share the teacher of the first method. Other arguments go to each run.
 Each run has the folder `<workdir>/<method>-<seed>`. The default workdir is `runs/compare-<config name>[-<variant>]`. An
 unfinished run is resumed, and a finished one is used as it is.
 
-Without real data, choose settings by the column *on starts*: the agreement of student and teacher on procedural images,
-which are the same for all runs.
+The column *on starts* needs no real data: the agreement of student and teacher on procedural images, which are the same
+for all runs. It shows a failed student, but does not order good ones as their accuracy does.
 
 The script prints a table in Markdown, writes all results to `--out`, and draws a figure to `--figure`. The figure shows
 the decision regions of the first seed for 2-dimensional inputs, else the students' accuracies.

@@ -15,7 +15,8 @@ _EACH = 1000
 def starts_agreement(student: Queryable | None, teacher: Queryable | None) -> float | None:
     """The share of images from all starts for image data for which both models have the same argmax.
 
-    The images are always the same, so students of different settings can be compared by it if there are no data.
+    The images are always the same. A student with a low agreement has failed, but good students are not always in the
+    order of their accuracy.
 
     Args:
       student: The student, or None.
