@@ -4,7 +4,7 @@ python scripts/run.py --config=configs/cifar10.py --config.dataset.data_dir=<pre
 
 Cost: 28 minutes on 2 CPU cores, of which the teacher takes 16 and the student 11. Test accuracy, one seed: teacher
 86.3 %, student 76.6 % (`results/cifar10.json`). The settings were chosen on training images. `docs/results.md` has the
-controls. With the teacher's batch-norm statistics (`--config.method=inversion`), the student reaches 80.9 %.
+controls. There, `inversion` with 64 steps, which reads the teacher's batch-norm statistics, reaches 80.9 %.
 """
 
 from typing import Any
