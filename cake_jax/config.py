@@ -16,7 +16,7 @@ from cake_jax.black_box import QuerySettings
 from cake_jax.black_box.answer_kinds import KINDS
 from cake_jax.data import DataSettings
 from cake_jax.methods.method import GuideSettings, own_fields
-from cake_jax.run.run_folder import flat, saved_spec, student_folder
+from cake_jax.run.run_folder import STUDENT, flat, model_folder, saved_spec
 from cake_jax.run.settings import (
     BlackBoxSettings,
     ModelSettings,
@@ -104,7 +104,9 @@ def default() -> ConfigDict:
     config.synthesis.decay_magnitude = 4.0  # number of decades by which the step size falls
     config.synthesis.optimizer = "sgd"  # sgd or adam
     config.synthesis.langevin_temperature = config_dict.placeholder(float)  # T_L; None takes the method's value
-    config.synthesis.clip = False  # whether samples are clipped to the valid range of pixels after each step
+    config.synthesis.clip = (
+        False  # whether samples of CAKE, LAKE, naive and inversion stay in the valid range of pixels
+    )
     config.synthesis.precision = "float32"  # precision of the teacher's arithmetic: float32 or bf16
     config.synthesis.start = "normal"  # a name in cake_jax.starts.STARTS; all but normal are for images
     config.synthesis.candidates = 1  # number of starts drawn for each sample; the teacher chooses one of its class
@@ -285,12 +287,12 @@ def _student(config: ConfigDict, spec: DataSpec) -> StudentSettings:
     fields = {f.name: _typed(section.views[f.name]) for f in dataclasses.fields(ViewSettings)}
     views = check_views(ViewSettings(**fields), spec)
     if section.from_run:
-        folder = student_folder(section.from_run)
+        folder = model_folder(section.from_run, STUDENT)
         about = checkpoint.model_info(folder)
-        if about["model"] != json.loads(json.dumps({"name": model.name, "options": dict(model.options)})):
-            raise CakeError(f"student.from_run: {folder} holds another architecture; set student.model as in that run")
         if DataSpec.from_dict(about["spec"]) != spec:
             raise CakeError(f"student.from_run: the student in {folder} was trained for other data")
+        if ModelSettings(**about["model"]).create(spec) != model.create(spec):
+            raise CakeError(f"student.from_run: {folder} holds another architecture; set student.model as in that run")
     return StudentSettings(model, training, loss, views, section.memory_gb * 2**30, section.from_run)
 
 

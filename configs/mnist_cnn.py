@@ -1,8 +1,8 @@
-"""MNIST: a convolutional network teaches the same architecture. The reference's first experiment.
+"""MNIST, not measured: a convolutional network teaches the same architecture, the reference's first experiment.
 
 python scripts/run.py --config=configs/mnist_cnn.py --config.dataset.data_dir=<prepared TFDS folder>
 
-Not measured.
+`--dry_run` estimates the cost.
 """
 
 from typing import Any

@@ -30,7 +30,7 @@ def main() -> None:
     path, _, variant = flags.config.partition(":")
     workdir = flags.workdir or Path("runs", "-".join(filter(None, ("compare", Path(path).stem, variant))))
     folders = {(t, seed): workdir / f"{t.replace(':', '-')}-{seed}" for seed in flags.seeds for t in flags.methods}
-    runs = []
+    runs, first = [], {}
     for (title, seed), folder in folders.items():
         method, *fields = title.split(":")
         arguments = [*others, f"--config.method={method}", f"--config.seed={seed}"]
@@ -42,6 +42,7 @@ def main() -> None:
             arguments.append(f"--config.teacher.from_run={folders[flags.methods[0], seed]}")
         results = many_runs.run(flags.config, folder, arguments)
         record = many_runs.record(folder)
+        first.setdefault(title, record)
         figures = {
             "logit_gaps": comparison.logit_gaps(record.log),
             "starts_agreement": starts_agreement(record.student, record.teacher),
@@ -51,7 +52,6 @@ def main() -> None:
     if flags.out:
         many_runs.write(flags.out, runs)
     if flags.figure:
-        first = {title: many_runs.record(folders[title, flags.seeds[0]]) for title in flags.methods}
         comparison.figure(runs, first).savefig(flags.figure, dpi=110)
 
 

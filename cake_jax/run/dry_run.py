@@ -138,7 +138,7 @@ def _teacher_model(settings: TeacherSettings) -> ModelSettings:
     """The teacher's architecture. An earlier run has saved it with the teacher."""
     if settings.source != "run":
         return settings.model
-    about = checkpoint.model_info(run_folder.teacher_folder(settings.path))["model"]
+    about = checkpoint.model_info(run_folder.model_folder(settings.path, run_folder.TEACHER))["model"]
     return ModelSettings(about["name"], about["options"])
 
 

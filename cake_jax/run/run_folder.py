@@ -99,16 +99,10 @@ def saved_results(folder: Path) -> dict[str, Any] | None:
     return json.loads((folder / RESULTS).read_text()) if (folder / RESULTS).exists() else None
 
 
-def teacher_folder(run: str) -> Path:
-    """The folder of an earlier run's teacher: `run` itself if it holds a model, else its folder `teacher`."""
+def model_folder(run: str, part: str) -> Path:
+    """The folder of an earlier run's model: `run` itself if it holds a model, else its folder `part`."""
     folder = Path(run)
-    return folder if checkpoint.has_model(folder) else folder / TEACHER
-
-
-def student_folder(run: str) -> Path:
-    """The folder of an earlier run's student: `run` itself if it holds a model, else its folder `student`."""
-    folder = Path(run)
-    return folder if checkpoint.has_model(folder) else folder / STUDENT
+    return folder if checkpoint.has_model(folder) else folder / part
 
 
 def saved_spec(workdir: Path | None, from_run: str) -> DataSpec | None:
@@ -124,7 +118,7 @@ def saved_spec(workdir: Path | None, from_run: str) -> DataSpec | None:
     if workdir is not None and checkpoint.has_model(workdir / TEACHER):
         folder = workdir / TEACHER
     elif from_run:
-        folder = teacher_folder(from_run)
+        folder = model_folder(from_run, TEACHER)
     else:
         return None
     return DataSpec.from_dict(checkpoint.model_info(folder)["spec"])

@@ -41,7 +41,9 @@ def trained_student(
     if methods.get(settings.method).reads_data:
         labels = labels._replace(classes=samples.target)
     asked = views.asked(student.views, student.training, settings.spec, teacher)
-    start = checkpoint.load_model(run_folder.student_folder(student.from_run)).variables if student.from_run else None
+    start = None
+    if student.from_run:
+        start = checkpoint.load_model(run_folder.model_folder(student.from_run, run_folder.STUDENT)).variables
     return fit(
         "student",
         key,

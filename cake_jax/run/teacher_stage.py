@@ -43,7 +43,7 @@ def own_teacher(key: jax.Array, settings: RunSettings, target: Path, log: Metric
                 log,
             )
         case "run":
-            earlier = run_folder.teacher_folder(source.path)
+            earlier = run_folder.model_folder(source.path, run_folder.TEACHER)
             teacher, about = checkpoint.load_model(earlier), checkpoint.model_info(earlier)["model"]
             if teacher.spec != settings.spec:
                 raise CakeError(

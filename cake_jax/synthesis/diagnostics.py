@@ -79,4 +79,4 @@ def _diagnostics(
 
 def _balance(counts: Array) -> Array:
     """The entropy of a histogram `[K]`, as a share of its maximum log K."""
-    return -jax.scipy.special.xlogy(counts / counts.sum(), counts / counts.sum()).sum() / jnp.log(len(counts))
+    return jax.scipy.special.entr(counts / counts.sum()).sum() / jnp.log(len(counts))

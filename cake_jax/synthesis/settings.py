@@ -56,7 +56,7 @@ class SynthesisSettings:
       decay_magnitude: Number of decades by which the step size falls.
       optimizer: Optimizer of the samples, `sgd` or `adam`.
       langevin_temperature: Langevin temperature T_L. 0 is CAKE, 1 is LAKE.
-      clip: Whether samples are clipped to the valid range of pixels after each step.
+      clip: Whether samples of CAKE, LAKE, naive and inversion are clipped to the valid range of pixels after each step.
       precision: Precision of the teacher's arithmetic, `float32` or `bf16`. Samples and losses are always float32.
       contrastive: The contrastive term: `mse`, `snn`, or a function that maps one set's logits `[G, K]` to a scalar.
       snn_temperature: Temperature of `snn`, in squared logit units.

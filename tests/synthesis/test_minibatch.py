@@ -126,6 +126,12 @@ def test_clipped_samples_stay_in_the_valid_range():
         assert {low[channel], high[channel]} <= set(clipped.x[..., channel].ravel())
 
 
+def half_square(x, teacher, target, mask, settings):
+    """An objective whose gradient is x."""
+    masked = jnp.where(mask.reshape(-1, 1, 1, 1, 1), x, 0.0)
+    return 0.5 * jnp.square(masked).sum(), teacher(x.reshape(-1, *SPEC.shape)).reshape(*target.shape, -1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Doubled(SynthesisSettings):
     def moved(self, key, x):
@@ -134,13 +140,7 @@ class Doubled(SynthesisSettings):
 
 def test_the_objective_sees_moved_samples():
     """The gradient of (2 x)^2 / 2 is 4 x."""
-
-    def half_square(x, teacher, target, mask, settings):
-        return 0.5 * jnp.square(jnp.where(mask.reshape(-1, 1, 1, 1, 1), x, 0.0)).sum(), teacher(
-            x.reshape(-1, *SPEC.shape)
-        ).reshape(*target.shape, -1)
-
-    settings = Doubled(**{field.name: getattr(ONE_STEP, field.name) for field in dataclasses.fields(ONE_STEP)})
+    settings = Doubled(**vars(ONE_STEP))
     samples, _ = minibatch(KEY, TEACHER, settings, 0, objective=half_square)
     start, _ = draw_batch(KEY, settings, SPEC, 0)
     np.testing.assert_allclose(samples.x, (1 - 0.05 * 4) * start, rtol=1e-5)
@@ -155,12 +155,8 @@ class Drifting(SynthesisSettings):
 def test_samples_move_anew_in_each_step_and_set():
     """The gradient of the sum of y^2 / 2 at y = x + d is x + d, so the draws d of each set and step add up in x."""
 
-    def half_square(x, teacher, target, mask, settings):
-        return 0.5 * jnp.square(x).sum(), teacher(x.reshape(-1, *SPEC.shape)).reshape(*target.shape, -1)
-
     def drift(steps):
-        fields = {field.name: getattr(ONE_STEP, field.name) for field in dataclasses.fields(ONE_STEP)}
-        settings = Drifting(**{**fields, "num_steps": steps, "batch_size": 12})
+        settings = Drifting(**{**vars(ONE_STEP), "num_steps": steps, "batch_size": 12})
         samples, _ = minibatch(KEY, TEACHER, settings, 0, objective=half_square)
         start, _ = draw_batch(KEY, settings, SPEC, 0)
         left = samples.x - 0.95**steps * start
@@ -212,11 +208,6 @@ def test_functions_take_the_place_of_names():
 
 
 def test_another_objective_is_descended():
-    def half_square(x, teacher, target, mask, settings):
-        return 0.5 * jnp.square(jnp.where(mask.reshape(-1, 1, 1, 1, 1), x, 0.0)).sum(), teacher(
-            x.reshape(-1, *SPEC.shape)
-        ).reshape(*target.shape, -1)
-
     samples, _ = minibatch(KEY, TEACHER, ONE_STEP, 0, objective=half_square)
     start, _ = draw_batch(KEY, ONE_STEP, SPEC, 0)
     np.testing.assert_allclose(samples.x, 0.95 * start, rtol=1e-5)

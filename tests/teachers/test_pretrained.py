@@ -1,6 +1,5 @@
 """Networks of torchvision, timm and a hub by name. The tests download nothing, so the weights are random."""
 
-import importlib
 import json
 import sys
 import types
@@ -20,23 +19,16 @@ from cake_jax.types import DataSpec
 IMAGES = DataSpec((64, 64, 3), 5)
 
 
-def package(name):
-    try:
-        return importlib.import_module(name)
-    except (ImportError, OSError, RuntimeError) as error:  # missing, or built for another PyTorch
-        pytest.skip(f"{name} does not import: {error}")
-
-
 @pytest.mark.parametrize("name", ["torchvision", "timm"])
 def test_known_architecture_is_converted(name):
-    package(name)
+    pytest.importorskip(name)
     teacher = from_name(f"{name}/resnet18", IMAGES, pretrained=False)
     assert teacher.apply_fn == LinenApply(models.create("resnet18", IMAGES, {"imagenet_stem": True}))
 
 
 @pytest.mark.parametrize("name", ["torchvision", "timm"])
 def test_unknown_architecture_runs_in_pytorch(name):
-    package(name)
+    pytest.importorskip(name)
     other = {"torchvision": "mobilenet_v3_small", "timm": "mobilenetv3_small_050"}[name]
     teacher = from_name(f"{name}/{other}", IMAGES, pretrained=False)
     assert isinstance(teacher.apply_fn, TorchApply)
@@ -46,7 +38,7 @@ def test_unknown_architecture_runs_in_pytorch(name):
 @pytest.mark.parametrize("package_name", ["torchvision", "timm"])
 def test_weights_of_all_architectures_fit(package_name):
     """The largest networks are left out."""
-    library, torch = package(package_name), pytest.importorskip("torch")
+    library, torch = pytest.importorskip(package_name), pytest.importorskip("torch")
     known = library.models.list_models() if package_name == "torchvision" else library.list_models()
     count = 0
     for name in set(pretrained.ARCHITECTURES) & set(known) - {
@@ -69,7 +61,7 @@ def test_name_without_a_package_is_refused(name):
 
 
 def test_name_that_the_package_lacks_is_refused():
-    package("torchvision")
+    pytest.importorskip("torchvision")
     message = message_of(from_name, "torchvision/resnet19", IMAGES, pretrained=False)
     assert "torchvision cannot make resnet19" in message
 

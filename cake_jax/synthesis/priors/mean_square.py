@@ -9,7 +9,7 @@ from cake_jax.synthesis.priors.prior import Prior
 def mean_square(x: Array) -> Array:
     """The mean square of images `[..., H, W, C]` in normalised units, `[...]`.
 
-    Source: DeepInversion, Yin et al. 2020 (arXiv 1912.08795), equation 3, which has the norm of all pixels.
+    Source: DeepInversion, Yin et al. 2020 (arXiv 1912.08795), whose image prior has the norm of all pixels.
     """
     return jnp.square(x).mean(axis=(-3, -2, -1))
 
