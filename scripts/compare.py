@@ -17,10 +17,11 @@ the decision regions of the first seed for 2-dimensional inputs, else the studen
 """
 
 from pathlib import Path
+from typing import Any
 
 from cake_jax.cli import many_runs
 from cake_jax.evaluation import starts_agreement
-from cake_jax.report import comparison
+from cake_jax.report import Record, comparison
 
 
 def main() -> None:
@@ -30,7 +31,8 @@ def main() -> None:
     path, _, variant = flags.config.partition(":")
     workdir = flags.workdir or Path("runs", "-".join(filter(None, ("compare", Path(path).stem, variant))))
     folders = {(t, seed): workdir / f"{t.replace(':', '-')}-{seed}" for seed in flags.seeds for t in flags.methods}
-    runs, first = [], {}
+    runs: list[dict[str, Any]] = []
+    first: dict[str, Record] = {}
     for (title, seed), folder in folders.items():
         method, *fields = title.split(":")
         arguments = [*others, f"--config.method={method}", f"--config.seed={seed}"]
