@@ -52,22 +52,34 @@ def stored_labels() -> dict[str, Any]:
 
 
 def reference(
-    *, cls: float, contr: float, tv: float, learning_rate: float = 0.5, augment: tuple[str, ...] = ()
+    *,
+    network: str = "",
+    contr: float = 1e1,
+    tv: float = 1e5,
+    num_batches: int = 500,
+    learning_rate: float = 0.5,
+    augment: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """The fields of a `:reference` variant: the CAKE reference's settings for images, except for its networks.
+    """The fields of a `:reference` variant: the settings of the CAKE authors' code for images.
 
     Args:
-      cls: Weight of the cross entropy. The reference has 1e3 for all images.
+      network: Architecture of teacher and student. Empty keeps those of the config, for data sets that the reference
+        does not have.
       contr: Weight of the contrastive term. The reference has 1e1 for CIFAR and SVHN, 1e-3 for MNIST and Fashion-MNIST.
       tv: Weight of the total variation. The reference has 1e5 for CIFAR and SVHN, 1e7 for MNIST and Fashion-MNIST.
+      num_batches: Number of mini-batches. The reference has 500 for CIFAR, 512 for the others.
       learning_rate: Learning rate of teacher and student. The reference has 0.1 for Fashion-MNIST.
       augment: Augmentations of the teacher's training images.
 
     Returns:
       A variant for `with_variant`.
+
+    Source: `conf/config.yaml` and `conf/dataset/*.yaml` of github.com/ml-research/CAKE.
     """
-    training = {"epochs": 30, "batch_size": 256, "learning_rate": learning_rate}
+    training = {"epochs": 30, "batch_size": 256, "learning_rate": learning_rate, "precision": "bf16"}
+    networks = {f"{stage}.model.name": network for stage in ("teacher", "student")} if network else {}
     return {
+        **networks,
         **stored_labels(),
         **{f"{stage}.{name}": value for stage in ("teacher", "student") for name, value in training.items()},
         "teacher.augment": augment,
@@ -76,10 +88,15 @@ def reference(
         "synthesis.candidates": 1,
         "synthesis.step_size": 0.1,
         "synthesis.decay_magnitude": 4.0,
-        "synthesis.num_batches": 500,
+        "synthesis.num_batches": num_batches,
         "synthesis.num_steps": 256,
         "synthesis.precision": "bf16",
-        "synthesis.weights.cls": cls,
+        "synthesis.weights.cls": 1e3,
         "synthesis.weights.contr": contr,
         "synthesis.weights.tv": tv,
     }
+
+
+def grey_reference(network: str, learning_rate: float = 0.5, augment: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields of a `:reference` variant for MNIST or Fashion-MNIST. For the arguments, see `reference`."""
+    return reference(network=network, contr=1e-3, tv=1e7, num_batches=512, learning_rate=learning_rate, augment=augment)

@@ -22,7 +22,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_steps": 8,
     },
     # The CAKE reference's settings for colour images.
-    "reference": reference(cls=1e3, contr=1e1, tv=1e5),
+    "reference": reference(),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import ASKING, reference, stored_labels
+from cake_jax.recipes import ASKING, grey_reference, stored_labels
 
 # Few samples in sets of two, with settings that make each sample count.
 PAIRS: dict[str, Any] = {
@@ -48,7 +48,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         **PAIRS,
     },
     # The CAKE reference's settings for MNIST, the most similar of its data sets.
-    "reference": reference(cls=1e3, contr=1e-3, tv=1e7),
+    "reference": grey_reference(network=""),
 }
 
 

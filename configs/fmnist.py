@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import GREY_IMAGES, reference
+from cake_jax.recipes import GREY_IMAGES, grey_reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -21,8 +21,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 2,
         "synthesis.num_steps": 16,
     },
-    # The CAKE reference's settings for this pair of networks. It trains teachers with RandAugment.
-    "reference": reference(cls=1e3, contr=1e-3, tv=1e7, learning_rate=0.1, augment=("crop", "flip", "randaugment")),
+    # The settings of the CAKE authors' code: ResNet-18 teaches ResNet-18, at 32 x 32 pixels.
+    "reference": {
+        **grey_reference(network="resnet18", learning_rate=0.1, augment=("randaugment",)),
+        "dataset.name": "fashion_mnist32",
+    },
 }
 
 

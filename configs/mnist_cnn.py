@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import GREY_IMAGES, reference
+from cake_jax.recipes import GREY_IMAGES, grey_reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -21,8 +21,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 1,
         "synthesis.num_steps": 8,
     },
-    # The CAKE reference's settings for MNIST.
-    "reference": reference(cls=1e3, contr=1e-3, tv=1e7),
+    # The settings of the CAKE authors' code for this experiment.
+    "reference": {
+        **grey_reference(network="cnn", learning_rate=0.1),
+        "teacher.epochs": 10,
+        "student.epochs": 10,
+        "student.batch_size": 128,
+    },
 }
 
 

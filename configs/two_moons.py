@@ -24,17 +24,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "student.batch_size": 50,
         "student.hard_weight": 1.0,
     },
-    # The CAKE reference's settings for toy data.
+    # The settings of the CAKE authors' code for toy data.
     "reference": {
+        "teacher.epochs": 30,
         "teacher.learning_rate": 0.5,
-        "student.learning_rate": 0.5,
         "student.epochs": 30,
-        "student.batch_size": 256,
-        "synthesis.num_batches": 500,
-        "synthesis.num_steps": 256,
+        "student.learning_rate": 0.5,
+        "synthesis.num_batches": 100,
+        "synthesis.batch_size": 100,
+        "synthesis.num_steps": 250,
         "synthesis.step_size": 1e-2,
         "synthesis.decay_magnitude": 4.0,
-        "synthesis.batch_size": 500,
         "synthesis.weights.cls": 1e-2,
         "synthesis.weights.contr": 1e-3,
     },

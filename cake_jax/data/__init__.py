@@ -26,6 +26,7 @@ SOURCES: dict[str, Source] = {
     "mnist": tfds.MNIST,
     "mnist32": tfds.MNIST32,
     "fashion_mnist": tfds.FASHION_MNIST,
+    "fashion_mnist32": tfds.FASHION_MNIST32,
     "cifar10": tfds.CIFAR10,
     "cifar2": tfds.CIFAR2,
     "cifar100": tfds.CIFAR100,

@@ -131,7 +131,8 @@ def _decode(builder: Any, split: str, rows: np.ndarray) -> Examples:
 
 
 # Means and standard deviations are the values in common use, which can be computed from the data. Those of MNIST32 were
-# computed from padded images. CIFAR2 has the values of CIFAR-10.
+# computed from padded images, those of FASHION_MNIST32 from the values without padding. CIFAR2 has the values of
+# CIFAR-10.
 _DIGITS = tuple("0123456789")
 _CIFAR10_MOMENTS = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 MNIST = Tfds("mnist", DataSpec((28, 28, 1), 10, (0.1307,), (0.3081,), 0.0, 1.0, _DIGITS), 60_000)
@@ -140,6 +141,12 @@ FASHION_MNIST = Tfds(
     "fashion_mnist",
     DataSpec((28, 28, 1), 10, (0.2860,), (0.3530,), 0.0, 1.0, class_names.FASHION_MNIST),
     60_000,
+)
+FASHION_MNIST32 = Tfds(
+    "fashion_mnist",
+    DataSpec((32, 32, 1), 10, (0.2190,), (0.3318,), 0.0, 1.0, class_names.FASHION_MNIST),
+    60_000,
+    padding=2,
 )
 CIFAR10 = Tfds("cifar10", DataSpec((32, 32, 3), 10, *_CIFAR10_MOMENTS, 0.0, 1.0, class_names.CIFAR10), 50_000)
 CIFAR2 = Tfds(

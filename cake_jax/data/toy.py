@@ -1,6 +1,8 @@
-"""The eight 2-dimensional toy data sets of the CAKE reference: 10,000 training points and 5,000 test points each.
+"""The eight 2-dimensional toy data sets of the CAKE authors' code: 10,000 training points and 5,000 test points each.
 
 The points of a set are part of its definition. They are the same in every run, whatever the run's seed.
+
+Source: centres and deviations are those of `src/data.py` of github.com/ml-research/CAKE.
 """
 
 import dataclasses
@@ -61,6 +63,8 @@ def _sklearn_datasets() -> ModuleType:
 
 
 def _blobs(centers: list[tuple[float, float]], deviation: float) -> Make:
+    """Normal distributions of equal deviation, one for each class."""
+
     def make(count: int, seed: int) -> Examples:
         return _sklearn_datasets().make_blobs(
             count, centers=np.array(centers), cluster_std=deviation, random_state=seed
@@ -74,27 +78,31 @@ def _two_moons(count: int, seed: int) -> Examples:
 
 
 def _circles(count: int, seed: int) -> Examples:
-    return _sklearn_datasets().make_circles(count, noise=0.1, factor=0.4, random_state=seed)
+    return _sklearn_datasets().make_circles(count, noise=0.05, factor=0.5, random_state=seed)
 
 
 def _anisotropic(count: int, seed: int) -> Examples:
-    x, y = _blobs([(-2.0, 0.0), (0.0, 0.0), (2.0, 0.0)], 0.6)(count, seed)
-    return x @ np.array([[0.6, -0.6], [-0.4, 0.8]]), y
+    x, y = _blobs([(-1.0, 0.5), (0.5, 0.5)], 0.5)(count, seed)
+    return x @ np.array([[0.5, -0.2], [-0.2, 0.4]]), y
 
 
 def _checkerboard(cells: int) -> Make:
+    """A blob in each of `cells` x `cells` cells. Neighbours have different classes."""
+    grid = [(float(row), float(column)) for row in range(cells) for column in range(cells)]
+    classes = np.array(grid).sum(axis=1).astype(int) % 2
+
     def make(count: int, seed: int) -> Examples:
-        x = np.random.default_rng(seed).uniform(0, cells, (count, 2))
-        return x, np.floor(x).sum(axis=1).astype(int) % 2
+        x, cell = _blobs(grid, 0.2)(count, seed)
+        return x, classes[cell]
 
     return make
 
 
-TWO_CLUSTERS = Toy(2, _blobs([(-1.0, 0.0), (1.0, 0.0)], 0.4))
-THREE_CLUSTERS = Toy(3, _blobs([(0.0, 1.0), (-0.87, -0.5), (0.87, -0.5)], 0.35))
-NINE_CLUSTERS = Toy(9, _blobs([(float(i), float(j)) for i in (-1, 0, 1) for j in (-1, 0, 1)], 0.15))
+TWO_CLUSTERS = Toy(2, _blobs([(0.0, 0.0), (0.5, 0.5)], 0.1))
+THREE_CLUSTERS = Toy(3, _blobs([(0.0, 0.0), (0.5, 0.5), (0.5, 0.0)], 0.05))
+NINE_CLUSTERS = Toy(9, _blobs([(i / 2, j / 2) for i in range(3) for j in range(3)], 0.1))
 TWO_MOONS = Toy(2, _two_moons)
 CIRCLES = Toy(2, _circles)
-ANISOTROPIC = Toy(3, _anisotropic)
-CHECKERBOARD = Toy(2, _checkerboard(2))
-CHECKERBOARD_4 = Toy(2, _checkerboard(4))
+ANISOTROPIC = Toy(2, _anisotropic)
+CHECKERBOARD = Toy(2, _checkerboard(3))
+CHECKERBOARD_4 = Toy(2, _checkerboard(2))

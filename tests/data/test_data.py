@@ -25,6 +25,7 @@ TRAIN_SIZES = {
     "digits": 1437,
     "mnist": 60_000,
     "mnist32": 60_000,
+    "fashion_mnist32": 60_000,
     "fashion_mnist": 60_000,
     "cifar10": 50_000,
     "cifar2": 10_000,

@@ -23,7 +23,7 @@ IMAGE_SETS = {
     "svhn_cropped": ((32, 32, 3), 10, [0.4377, 0.4438, 0.4728], [0.1980, 0.2010, 0.1970]),
 }
 # Sets that are made of another set.
-MADE_OF = {"mnist32": "mnist", "cifar2": "cifar10"}
+MADE_OF = {"mnist32": "mnist", "fashion_mnist32": "fashion_mnist", "cifar2": "cifar10"}
 
 pytestmark = pytest.mark.usefixtures("without_tensorflow")
 

@@ -63,7 +63,7 @@ def test_smoke_variant_runs(name, tmp_path):
 
 
 def test_reference_of_cifar10_takes_64_million_gradients():
-    """The CAKE reference makes 500 mini-batches of 500 samples in 256 steps."""
+    """The CAKE authors' code makes 500 mini-batches of 500 samples in 256 steps."""
     settings = resolve(module_of("cifar10").get_config("reference")).samples.synthesis
     assert settings.num_batches * settings.batch_size * settings.num_steps == 64_000_000
 
@@ -76,27 +76,50 @@ def test_students_of_stored_labels_have_the_default_recipe(name, variant):
     assert student.learning_rate == {"few": 0.1, "reference": 0.5}[variant]
 
 
-# Weights of the contrastive term and of the total variation.
-GRAY, COLOUR = (1e-3, 1e7), (1e1, 1e5)
-# The CAKE reference's weights, learning rate and last augmentation, by config.
+# Weights of the contrastive term and of the total variation, and the number of mini-batches.
+GRAY, COLOUR = (1e-3, 1e7, 512), (1e1, 1e5, 500)
+# The settings of the CAKE authors' code, by config: networks, weights, epochs, learning rate and augmentation. Networks
+# and augmentation of data sets that it does not have are those of the config.
 REFERENCES = {
-    "digits": (GRAY, 0.5, ()),
-    "mnist": (GRAY, 0.5, ()),
-    "mnist_cnn": (GRAY, 0.5, ()),
-    "fmnist": (GRAY, 0.1, ("randaugment",)),
-    "cifar2": (COLOUR, 0.5, ("randaugment",)),
-    "cifar10": (COLOUR, 0.5, ("randaugment",)),
-    "cifar100": (COLOUR, 0.5, ("autoaugment_cifar10",)),
-    "svhn": (COLOUR, 0.5, ("autoaugment_svhn",)),
-    "tiny_imagenet": (COLOUR, 0.5, ("flip",)),
-    "imagenet12": (COLOUR, 0.5, ("flip",)),
+    "digits": ("mlp", GRAY, 30, 0.5, ()),
+    "mnist": ("resnet18", GRAY, 30, 0.5, ()),
+    "mnist_cnn": ("cnn", GRAY, 10, 0.1, ()),
+    "fmnist": ("resnet18", GRAY, 30, 0.1, ("randaugment",)),
+    "cifar2": ("resnet18", COLOUR, 30, 0.5, ()),
+    "cifar10": ("resnet18", COLOUR, 30, 0.5, ("randaugment",)),
+    "cifar100": ("resnet18", COLOUR, 30, 0.5, ("autoaugment_cifar10",)),
+    "svhn": ("resnet18", (1e1, 1e5, 512), 30, 0.5, ("autoaugment_svhn",)),
+    "tiny_imagenet": ("resnet34", COLOUR, 30, 0.5, ("crop", "flip")),
+    "imagenet12": ("resnet18", COLOUR, 30, 0.5, ("crop", "flip")),
 }
 
 
 @pytest.mark.parametrize("name", sorted({*WITH_VARIANTS} - {"custom", "ideal", "two_moons"}))
-def test_reference_has_the_weights_and_the_augmentation_of_its_data(name):
+def test_reference_is_that_of_the_authors_code(name):
     settings = resolve(module_of(name).get_config("reference"))
-    weights, training = settings.samples.synthesis.weights, settings.teacher.training
-    assert (weights.cls, settings.samples.synthesis.num_batches, training.epochs) == (1e3, 500, 30)
-    found = (weights.contr, weights.tv), training.learning_rate, training.augment[-1:]
+    synthesis, teacher, student = settings.samples.synthesis, settings.teacher, settings.student
+    weights = (synthesis.weights.contr, synthesis.weights.tv, synthesis.num_batches)
+    training = teacher.training
+    found = teacher.model.name, weights, training.epochs, training.learning_rate, training.augment
     assert found == REFERENCES[name]
+    assert (synthesis.weights.cls, synthesis.batch_size, synthesis.num_steps) == (1e3, 500, 256)
+    assert (student.training.epochs, student.training.learning_rate) == (training.epochs, training.learning_rate)
+    assert student.model.name == ("resnet18" if name == "tiny_imagenet" else teacher.model.name)
+
+
+def test_reference_of_two_moons_is_that_of_the_authors_code():
+    settings = resolve(module_of("two_moons").get_config("reference"))
+    synthesis = settings.samples.synthesis
+    assert (synthesis.num_batches, synthesis.batch_size, synthesis.num_groups, synthesis.num_steps) == (
+        100,
+        100,
+        2,
+        250,
+    )
+    assert (synthesis.step_size, synthesis.weights.cls, synthesis.weights.contr) == (1e-2, 1e-2, 1e-3)
+    assert settings.teacher.training.epochs == settings.student.training.epochs == 30
+
+
+@pytest.mark.parametrize("name", ["mnist", "fmnist"])
+def test_reference_scales_grey_images_to_32_pixels(name):
+    assert resolve(module_of(name).get_config("reference")).spec.shape == (32, 32, 1)
