@@ -30,7 +30,7 @@ from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import WRITERS
 from cake_jax.synthesis.priors import PRIORS
 from cake_jax.synthesis.settings import SynthesisSettings, Weights
-from cake_jax.training import DistillationLoss, TrainSettings, ViewSettings, checked as checked_training
+from cake_jax.training import DistillationLoss, TrainSettings, ViewSettings, checked as checked_training, trainer
 from cake_jax.training.views import checked as check_views
 from cake_jax.types import CakeError, DataSpec
 
@@ -182,15 +182,27 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
     if settings.teacher.source == "none" and (stages.synthesis or stages.evaluation):
         raise CakeError("run.teacher: off, so name a finished run in teacher.from_run, or a file in teacher.weights")
     if stages.student and settings.student.views.ask:
-        if black_box:
-            raise CakeError(
-                "student.views.ask: a black box labels stored samples only; train as configs/digits.py:stored does"
-            )
         if settings.teacher.source == "none":
             raise CakeError("student.views.ask: the teacher must label the views, so name its run in teacher.from_run")
+        if black_box:
+            _check_views(settings, black_box)
     if stages.student and not stages.synthesis and not settings.samples.from_run:
         raise CakeError("run.synthesis: off, so name a finished run in synthesis.from_run")
     return settings
+
+
+def _check_views(settings: RunSettings, black_box: BlackBoxSettings) -> None:
+    """Refuses views that a black box cannot label."""
+    student, budget = settings.student, black_box.queries.budget
+    steps, batch_size = trainer.epoch_size(student.training, settings.samples.synthesis.num_samples)
+    views = student.training.epochs * steps * batch_size
+    if views > budget:
+        raise CakeError(
+            f"student.views.ask: {views:,} views exceed the black box's budget of {budget:,} queries; lower "
+            "student.epochs, or let the student learn from stored labels, as configs/digits.py:stored does"
+        )
+    if settings.access == "labels" and student.loss.distance != "kl":
+        raise CakeError("student.distance: the teacher gives labels alone, which have no logits to compare; use kl")
 
 
 def check_fields(config: ConfigDict) -> None:

@@ -27,7 +27,7 @@ PAIRS: dict[str, Any] = {
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run, less than a minute on 2 CPU cores.
     "smoke": {"teacher.epochs": 5, "student.epochs": 5, "synthesis.num_batches": 2, "synthesis.num_steps": 16},
-    # The student learns from stored labels alone, as it must if the teacher is a black box.
+    # The student learns from stored labels alone, as for a black box whose budget pays for samples only.
     "stored": {**stored_labels(), "synthesis.num_steps": 256},
     # 1,000 samples in pairs, to compare methods at a small number of samples. The student sees hard labels only.
     "few": {

@@ -70,11 +70,13 @@ def describe(settings: RunSettings) -> str:
             f"{queries.forward:,} forward; {'at least' if is_bound else 'about'} {_time(seconds)}"
         )
     if stages.student:
-        student = settings.student
-        asked = _abstract(_teacher_model(settings.teacher), settings.spec) if student.views.ask else None
+        student, answer = settings.student, None
+        if student.views.ask:
+            is_remote = settings.teacher.source == "query"
+            answer = 0.0 if is_remote else _answer_flops(_abstract(_teacher_model(settings.teacher), settings.spec))
         lines.append(
             _training_line(
-                "student", student.model, settings.spec, student.training, synthesis.num_samples, rate, asked
+                "student", student.model, settings.spec, student.training, synthesis.num_samples, rate, answer
             )
         )
     lines.append("evaluation on the real test set" if stages.evaluation else "no evaluation")
@@ -88,14 +90,15 @@ def _training_line(
     how: TrainSettings,
     size: int,
     rate: float,
-    asked: Teacher | None = None,
+    answer: float | None = None,
 ) -> str:
+    """The line of a training. `answer` is the operations with which the teacher labels a view, None without views."""
     steps, batch_size = trainer.epoch_size(how, size)
     examples = how.epochs * steps * batch_size
     flops = examples * _TRAINING * _answer_flops(_abstract(model, spec))
     queries = ""
-    if asked is not None:
-        flops += examples * _answer_flops(asked)
+    if answer is not None:
+        flops += examples * answer
         queries = f"; teacher queries: {examples:,} forward"
     seconds = flops / rate + how.epochs * steps * _TRAINING_STEP
     return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples{queries}; about {_time(seconds)}"

@@ -68,7 +68,7 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
         store = stored_samples(run_keys.synthesis, settings, workdir, box or teacher, log)
 
         # Student
-        student = trained_student(run_keys.student, settings, teacher, workdir / run_folder.STUDENT, store, log)
+        student = trained_student(run_keys.student, settings, box or teacher, workdir / run_folder.STUDENT, store, log)
 
         # Only the first process evaluates and reports
         if not parallel.is_first():

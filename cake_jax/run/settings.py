@@ -165,9 +165,10 @@ class RunSettings:
 
     @property
     def needs_black_box(self) -> bool:
-        """Whether the run queries a black box: to make samples, or to evaluate an endpoint or a function."""
+        """Whether the run queries a black box: for samples, for a student's views, or to evaluate it."""
         makes_samples = self.stages.synthesis and not self.samples.from_run
-        return self.black_box is not None and (makes_samples or self.judges_black_box)
+        asks = self.stages.student and self.student.views.ask
+        return self.black_box is not None and (makes_samples or asks or self.judges_black_box)
 
     @property
     def judges_black_box(self) -> bool:

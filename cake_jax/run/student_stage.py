@@ -13,12 +13,13 @@ from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
 from cake_jax.teachers import Teacher
 from cake_jax.training import from_logits, views
+from cake_jax.types import Queryable
 
 
 def trained_student(
     key: jax.Array,
     settings: RunSettings,
-    teacher: Teacher | None,
+    teacher: Queryable | None,
     target: Path,
     store: SampleStore,
     log: MetricsLog,

@@ -12,7 +12,7 @@ from cake_jax.training.labels import from_logits
 from cake_jax.training.losses import DistillationLoss, Loss
 from cake_jax.training.settings import DISTILLATION, TrainSettings, checked
 from cake_jax.training.views import STORED_LABELS, ViewSettings, asked, checked as check_views
-from cake_jax.types import CakeError, DataSpec, SampleBatch
+from cake_jax.types import CakeError, DataSpec, Queryable, SampleBatch
 
 
 def distill(
@@ -23,7 +23,7 @@ def distill(
     *,
     loss: Loss = DistillationLoss(),
     views: ViewSettings = STORED_LABELS,
-    teacher: Teacher | None = None,
+    teacher: Queryable | None = None,
     spec: DataSpec | None = None,
 ) -> Teacher:
     """Trains a student on labelled samples.
@@ -36,7 +36,7 @@ def distill(
       settings: How the student is trained.
       loss: The loss of the student's logits and the teacher's labels, `(logits [B, K], Labels) -> [B]`.
       views: Whether the teacher labels each batch anew, and how the batch is changed before.
-      teacher: The teacher, if `views.ask` is set.
+      teacher: The teacher, if `views.ask` is set: a `Teacher` or a `BlackBox`.
       spec: Specification of the student's inputs. By default shape and number of classes are those of the samples, and
         pixels equal normalised units.
 

@@ -18,7 +18,7 @@ from cake_jax.models.nnx_adapter import NNXModule
 from cake_jax.precision import cast
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.training.batches import Augmented, MakeBatch
-from cake_jax.training.labels import Labels
+from cake_jax.training.labels import Labels, from_logits
 from cake_jax.training.losses import Loss
 from cake_jax.training.settings import TrainSettings
 from cake_jax.types import CakeError, DataSpec, first_line
@@ -115,6 +115,7 @@ def epochs(
     loss: Loss,
     make_batch: MakeBatch | None = None,
     context: Any = None,
+    answer: Callable[[np.ndarray], np.ndarray] | None = None,
     steps_per_call: int = 0,
 ) -> Iterator[tuple[TrainState, EpochInfo]]:
     """Trains from `state` to the last epoch, and yields the state after each epoch.
@@ -134,6 +135,8 @@ def epochs(
         Support vector machines have one.
       make_batch: Makes the batch of a step from stored examples. By default images are augmented as `settings` say.
       context: A pytree of arrays that `make_batch` receives, such as the teacher.
+      answer: Labels the inputs that `make_batch` makes, on the host: `x [N, *shape] -> logits [N, K]`. For a teacher
+        that JAX cannot compile.
       steps_per_call: Number of steps in a device call. 0 takes all steps of an epoch if their inputs are small enough.
         With a fixed number and a constant learning rate, one compiled program serves data that grow from call to call.
 
@@ -155,7 +158,11 @@ def epochs(
         make_batch = Augmented(settings.augment, spec)
     # Programs depend on the shape of what stays on the devices, so data that grow do not stay there.
     resident = not fixed_call and x.nbytes <= _RESIDENT_BYTES
-    run = _device_function(module, *_schedule_of(settings, steps_per_epoch), loss, make_batch, resident)
+    program = module, *_schedule_of(settings, steps_per_epoch), loss
+    if answer is None:
+        run = _device_function(*program, make_batch, resident)
+    else:
+        make_inputs, run = _input_function(make_batch, resident), _device_function(*program, None, resident=False)
     state, context = parallel.replicate((state, context))
     stored = parallel.replicate((x, labels)) if resident else None
     while int(state.epoch) < settings.epochs:
@@ -169,6 +176,8 @@ def epochs(
             steps = np.arange(step, min(step + steps_per_call, steps_per_epoch))
             call = rows[:, steps]
             source, places = (stored, call) if resident else _call_data(x, labels, call)
+            if answer is not None:
+                source, places = _answered(make_inputs(source, places, epoch_key, steps, context), answer)
             (params, model_state, opt_state), figure = run(
                 (params, model_state, opt_state), source, places, epoch_key, steps, context
             )
@@ -238,6 +247,14 @@ def _call_data(x: np.ndarray, labels: Labels, call: np.ndarray) -> tuple[tuple[n
     return (x[index], _rows(labels, index)), places
 
 
+def _answered(
+    inputs: Array, answer: Callable[[np.ndarray], np.ndarray]
+) -> tuple[tuple[np.ndarray, Labels], np.ndarray]:
+    """The data of a device call with inputs `[D, n, b, *shape]` and their answers, as `_call_data` returns them."""
+    flat = np.asarray(inputs).reshape(-1, *inputs.shape[3:])
+    return _call_data(flat, from_logits(answer(flat)), np.arange(len(flat)).reshape(inputs.shape[:3]))
+
+
 def _losses(module: Module, loss: Loss, params: Any, logits: Array, labels: Labels, *, batch_size: int) -> Array:
     """The loss of each example, `[B]`. If there are only hard labels, a module's own `class_loss` replaces `loss`."""
     if labels.logits is None and hasattr(module, "class_loss"):
@@ -264,9 +281,7 @@ def _device_function(
     ) -> tuple[tuple, tuple[Array, Array]]:
         params, model_state, opt_state = state
         rows, step = batch
-        x, labels = jax.tree.map(functools.partial(_taken, rows), source)
-        if make_batch is not None:
-            x, labels = make_batch(_example_keys(jax.random.fold_in(epoch_key, step), len(x)), x, labels, context)
+        x, labels = _made(make_batch, source, rows, step, epoch_key, context)
 
         def objective(params: Any, x: Array, labels: Labels) -> tuple[Array, tuple]:
             variables = {"params": cast(params, settings.precision), **model_state}
@@ -291,6 +306,38 @@ def _device_function(
 
     axes = (None, None if resident else 0, 0, None, None, None)
     return parallel.map_all_devices(device, in_axes=axes, out_axes=None)
+
+
+@functools.lru_cache(maxsize=8)
+def _input_function(make_batch: MakeBatch | None, resident: bool) -> Callable:
+    """Compiles a program that makes the inputs of n steps and labels none. `_device_function` has the arguments.
+
+    `((x, labels), rows [D, n, b], epoch_key, steps [n], context) -> x [D, n, b, *shape]`
+    """
+
+    def device(source: tuple, rows: Array, epoch_key: Array, steps: Array, context: Any) -> Array:
+        def inputs(batch: tuple[Array, Array]) -> Array:
+            rows, step = batch
+            return _made(make_batch, source, rows, step, epoch_key, context)[0]
+
+        return lax.map(inputs, (rows, steps))
+
+    return parallel.map_all_devices(device, in_axes=(None if resident else 0, 0, None, None, None))
+
+
+def _made(
+    make_batch: MakeBatch | None,
+    source: tuple[Array, Labels],
+    rows: Array,
+    step: Array,
+    epoch_key: Array,
+    context: Any,
+) -> tuple[Array, Labels]:
+    """The inputs and labels of a step, made from the rows of stored examples."""
+    x, labels = jax.tree.map(functools.partial(_taken, rows), source)
+    if make_batch is None:
+        return x, labels
+    return make_batch(_example_keys(jax.random.fold_in(epoch_key, step), len(x)), x, labels, context)
 
 
 def _chunk_size(module: Module, params: Any, x: Array) -> int:

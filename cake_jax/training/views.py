@@ -11,9 +11,10 @@ from jax import Array
 from cake_jax import checks, starts
 from cake_jax.augment import augment
 from cake_jax.starts import STARTS
+from cake_jax.teachers import Teacher
 from cake_jax.training.labels import Labels, from_logits
 from cake_jax.training.settings import TrainSettings
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.types import CakeError, DataSpec, Queryable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,14 +58,21 @@ def checked(settings: ViewSettings, spec: DataSpec) -> ViewSettings:
     return settings
 
 
-def asked(settings: ViewSettings, training: TrainSettings, spec: DataSpec, teacher: Any) -> dict[str, Any]:
-    """The options of `trainer.epochs` with which the teacher labels each batch. Empty if it is not asked."""
-    return {"make_batch": Views(settings, training.augment, spec), "context": teacher} if settings.ask else {}
+def asked(settings: ViewSettings, training: TrainSettings, spec: DataSpec, teacher: Queryable | None) -> dict[str, Any]:
+    """The options of `trainer.epochs` with which the teacher labels each batch. Empty if it is not asked.
+
+    A `Teacher` labels within the compiled step. A black box labels on the host.
+    """
+    if not settings.ask:
+        return {}
+    assert teacher is not None
+    labeller = {"context": teacher} if isinstance(teacher, Teacher) else {"answer": teacher.predict}
+    return {"make_batch": Views(settings, training.augment, spec), **labeller}
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """Makes the batch of a step, as `MakeBatch` does. Its context is the teacher.
+    """Makes the batch of a step, as `MakeBatch` does. Its context is the teacher, or None if it labels on the host.
 
     Fresh inputs take the place of a device's last examples. Then come `augment`, mixup and cutmix, in this order.
 
@@ -79,7 +87,7 @@ class Views:
     spec: DataSpec
 
     def __call__(self, keys: Array, x: Array, labels: Labels, teacher: Any) -> tuple[Array, Labels]:
-        """The views `[B, *shape]` and the teacher's answers to them."""
+        """The views `[B, *shape]` and the teacher's answers to them. Without a teacher, the labels stay as they are."""
         settings = self.settings
         fresh_keys, augment_keys, mixup_keys, cutmix_keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys).T
         for rows, name in self._fresh_rows(len(x)):
@@ -90,7 +98,7 @@ class Views:
             x = mixed(mixup_keys, x, settings.mixup, _weight)
         if settings.cutmix:
             x = mixed(cutmix_keys, x, settings.cutmix, _rectangle)
-        return x, from_logits(teacher(x))
+        return x, labels if teacher is None else from_logits(teacher(x))
 
     def _fresh_rows(self, count: int) -> list[tuple[slice, str]]:
         """The rows that are drawn from each start, for `count` examples on a device."""

@@ -7,6 +7,7 @@ import sys
 import time
 import types
 
+import jax
 import numpy as np
 import pytest
 import runs
@@ -73,6 +74,42 @@ def test_a_budget_is_never_passed_and_a_larger_one_goes_on(finished, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["black_box"]["budget"] == 120
     config.black_box.answers = "scores"
     assert "differs in black_box.answers" in message_of(runs.run, config, tmp_path)
+
+
+# The stored samples are answered already, so views without fresh inputs would cost less.
+VIEWS = {"student.views.ask": True, "student.views.fresh": ("normal",), "student.views.fresh_share": 1.0}
+VIEWS |= {"student.epochs": 4, "black_box.budget": 120 + 4 * 64}
+
+
+def test_views_are_charged_to_the_budget(finished, tmp_path):
+    """A step of 64 of the 119 samples that are not held out makes an epoch."""
+    fields = {**VIEWS, "teacher.from_run": str(finished)}
+    results = runs.run(small_config(**fields), tmp_path / "run")
+    assert results["queries"]["student"] == {"forward": 4 * 64, "gradient": 0}
+    assert results["ledger"] == {"queries": 120 + 4 * 64}
+    fields["black_box.budget"] = 4 * 64 - 1
+    message = message_of(runs.run, small_config(**fields), tmp_path / "too_small")
+    assert message.startswith("student.views.ask: 256 views exceed the black box's budget of 255 queries")
+    assert not (tmp_path / "too_small").exists()
+
+
+def test_a_stopped_student_pays_for_no_view_twice(finished, tmp_path):
+    """The budget ends in the third epoch. The run then goes on with the saved state, and ends in the same student."""
+    fields = {**VIEWS, "teacher.from_run": str(finished), "run.evaluation": False}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    runs.run(small_config(**fields), whole, report=False)
+    message = message_of(runs.run, small_config(**{**fields, "black_box.budget": 4 * 64}), stopped)
+    assert "beyond the budget of 256" in message
+    assert runs.run(small_config(**fields), stopped, report=False)["ledger"] == {"queries": 120 + 4 * 64}
+    students = [load_run(folder).student.variables for folder in (whole, stopped)]
+    jax.tree.map(np.testing.assert_array_equal, *students)
+
+
+def test_a_function_labels_views_of_the_samples_of_an_earlier_run(function, finished, tmp_path):
+    """178 of the 180 samples are not held out, and two steps of 64 make an epoch."""
+    fields = {**FUNCTION, **VIEWS, "synthesis.from_run": str(finished), "black_box.budget": 4 * 128}
+    results = runs.run(small_config(**fields), tmp_path / "run", report=False)
+    assert function.num_rows == results["ledger"]["queries"] == 4 * 128
 
 
 def test_a_function_is_not_queried_for_the_test_set(function, tmp_path):

@@ -71,6 +71,12 @@ def test_the_views_of_a_student_are_queries(finished):
     assert "teacher queries: 1,780 forward" in asked
 
 
+def test_the_views_that_a_function_labels_are_queries():
+    box = {"black_box.answers": "labels", "black_box.function": "nowhere:answer", "black_box.budget": 2000}
+    *_, asked, _ = lines_of(**box, **{"method": "noise", "student.epochs": 10, "student.views.ask": True})
+    assert "teacher queries: 1,780 forward" in asked
+
+
 LINEAR = {"teacher.model.name": "logistic_regression", "student.model.name": "logistic_regression"}
 
 

@@ -9,11 +9,11 @@ import pytest
 from cake_errors import message_of
 from small_training import KEY, SETTINGS, SPEC
 
-from cake_jax import distill, losses
+from cake_jax import BlackBox, QuerySettings, distill, losses
 from cake_jax.models import create
 from cake_jax.starts import STARTS
 from cake_jax.teachers import from_linen
-from cake_jax.training import DistillationLoss, Labels, Views, ViewSettings, from_logits
+from cake_jax.training import DistillationLoss, Labels, Views, ViewSettings, from_logits, trainer
 from cake_jax.training.views import checked, mixed
 from cake_jax.types import DataSpec, SampleBatch
 
@@ -113,6 +113,26 @@ def test_a_student_that_asks_learns_from_fresh_inputs_alone():
         student = distill(KEY, module, samples, settings, loss=DistillationLoss(distance="l2"), **options)
         errors.append(float(losses.logit_distance(student.predict(test), teacher.predict(test), power=2).mean()))
     assert errors[1] < 0.02 < 0.1 < errors[0]
+
+
+@pytest.mark.parametrize("steps", ["together", "one by one"])
+def test_a_black_box_labels_the_same_views_as_a_teacher_in_the_program(steps, monkeypatch):
+    """Answers that are logits lose nothing. With few bytes in a call, each step asks on its own."""
+    if steps == "one by one":
+        monkeypatch.setattr(trainer, "_CALL_BYTES", 1)
+    module = create("mlp", SPEC, {"width": 5, "num_hidden": 1})
+    teacher = from_linen(module, module.init(jax.random.key(3), jnp.zeros((1, 6))), SPEC)
+    x = np.random.default_rng(0).normal(size=(90, 6)).astype(np.float32)
+    views = ViewSettings(ask=True, fresh=("normal",), fresh_share=1.0, mixup=0.5)
+    box = BlackBox(teacher, SPEC, QuerySettings("logits", budget=1000))
+    settings = dataclasses.replace(SETTINGS, epochs=3, batch_size=30, validation_fraction=0.0)
+    students = [
+        distill(KEY, module, labelled(x, teacher.predict(x)), settings, views=views, teacher=labeller)
+        for labeller in (teacher, box)
+    ]
+    weights = [student.variables for student in students]
+    jax.tree.map(lambda white, black: np.testing.assert_allclose(white, black, atol=1e-5), *weights)
+    assert box.queries == 3 * 90
 
 
 @pytest.mark.parametrize(
