@@ -39,13 +39,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 10,
         **PAIRS,
     },
-    # 2,000 samples in pairs, to compare all methods. The teacher has batch norm, which the method `inversion` needs.
+    # 2,000 samples in pairs, to compare all methods. The teacher has batch norm, which the method `inversion` needs. LAKE
+    # needs a falling step size: --config.synthesis.schedule=linear.
     "methods": {
         **stored_labels(),
         "teacher.model.options": {"width": 128, "batch_norm": True},
         "student.temperature": 4.0,
         "synthesis.num_batches": 20,
         **PAIRS,
+        "synthesis.start": "strokes",
+        "synthesis.schedule": "constant",
+        "synthesis.weights.contr": 5.0,
     },
     # The CAKE reference's settings for MNIST, the most similar of its data sets.
     "reference": grey_reference(network=""),
