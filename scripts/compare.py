@@ -10,7 +10,8 @@ Each run has the folder `<workdir>/<method>-<seed>`. The default workdir is `run
 unfinished run is resumed, and a finished one is used as it is.
 
 The column *on starts* needs no real data: the agreement of student and teacher on procedural images, which are the same
-for all runs. It shows a failed student, but does not order good ones as their accuracy does.
+for all runs. It shows a failed student, but does not order good ones as their accuracy does. Below the table is the
+rank correlation of both agreements over all runs.
 
 The script prints a table in Markdown, writes all results to `--out`, and draws a figure to `--figure`. The figure shows
 the decision regions of the first seed for 2-dimensional inputs, else the students' accuracies.
@@ -51,6 +52,9 @@ def main() -> None:
         }
         runs.append({"title": title, **results, **figures})
     print(comparison.table(runs))
+    correlation = comparison.rank_correlation(runs)
+    if correlation is not None:
+        print(f"rank correlation of the agreements on starts and on the test set: {correlation:.2f}")
     if flags.out:
         many_runs.write(flags.out, runs)
     if flags.figure:

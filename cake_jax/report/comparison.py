@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
+from scipy import stats
 
 from cake_jax.report.figures.boundaries import decision_boundaries
 from cake_jax.report.record import Record
@@ -56,6 +57,24 @@ def table(runs: list[dict[str, Any]]) -> str:
             columns.append((heading, *cells))
     header, *rows = zip(("method", *grouped), *columns, strict=True)
     return markdown(header, rows)
+
+
+def rank_correlation(runs: list[dict[str, Any]]) -> float | None:
+    """Spearman's rank correlation of the agreement on starts with the agreement on the test set, over all runs.
+
+    It tells how well the figure that needs no data orders students.
+
+    Args:
+      runs: See `table`.
+
+    Returns:
+      The correlation, from -1 to 1. None if fewer than three runs have both figures, or if a figure is the same for all.
+    """
+    pairs = [(percent(run.starts_agreement), percent(run.agreement)) for run in map(run_figures, runs)]
+    known = [pair for pair in pairs if not any(map(math.isnan, pair))]
+    if len(known) < 3 or any(len(set(values)) == 1 for values in zip(*known, strict=True)):
+        return None
+    return float(stats.spearmanr(*zip(*known, strict=True)).statistic)
 
 
 def figure(runs: list[dict[str, Any]], records: Mapping[str, Record]) -> Figure:

@@ -56,6 +56,15 @@ def test_comparison_shows_a_dash_for_a_method_without_the_figure():
     assert last.startswith("| c | 50.00 ± 0.00 | 25.00 ± 0.00 | 75.00 ± 0.00 | 62.50 ± 0.00 | 0.25 ± 0.00 | 2,000 |")
 
 
+def test_rank_correlation_by_hand():
+    """The ranks are 1, 2, 4, 3 and 1, 2, 3, 4, so Spearman's correlation is 1 - 6 (1 + 1) / (4 (16 - 1)) = 0.8."""
+    pairs = [(0.1, 0.2), (0.11, 0.3), (0.9, 0.4), (0.5, 0.99)]
+    runs = [compared("a", 0.5, test_agreement=own) | {"starts_agreement": starts} for starts, own in pairs]
+    assert comparison.rank_correlation([*RUNS, *runs]) == pytest.approx(0.8)
+    assert comparison.rank_correlation(runs[:2]) is None
+    assert comparison.rank_correlation(3 * runs[:1]) is None
+
+
 def test_comparison_draws_a_line_for_each_method():
     axes = comparison.accuracies(RUNS).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
