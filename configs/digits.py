@@ -39,8 +39,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 10,
         **PAIRS,
     },
-    # 2,000 samples in pairs, to compare all methods. The teacher has batch norm, which the method `inversion` needs. LAKE
-    # needs a falling step size: --config.synthesis.schedule=linear.
+    # 2,000 samples in pairs, to compare all methods. The teacher has batch norm, which the method `inversion` needs.
+    # LAKE needs a falling step size: --config.synthesis.schedule=linear.
     "methods": {
         **stored_labels(),
         "teacher.model.options": {"width": 128, "batch_norm": True},

@@ -68,7 +68,7 @@ def rank_correlation(runs: list[dict[str, Any]]) -> float | None:
       runs: See `table`.
 
     Returns:
-      The correlation, from -1 to 1. None if fewer than three runs have both figures, or if a figure is the same for all.
+      The correlation, from -1 to 1. None if fewer than three runs have both figures, or if all have the same figure.
     """
     pairs = [(percent(run.starts_agreement), percent(run.agreement)) for run in map(run_figures, runs)]
     known = [pair for pair in pairs if not any(map(math.isnan, pair))]
