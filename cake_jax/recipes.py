@@ -20,6 +20,7 @@ ASKING = {
 # CAKE from smooth starts for teachers of images of one channel, and a student that asks.
 GREY_IMAGES = {
     **ASKING,
+    "student.batch_size": 128,
     "synthesis.start": "smooth",
     "synthesis.num_batches": 20,
     "synthesis.num_steps": 64,
