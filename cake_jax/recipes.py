@@ -46,6 +46,19 @@ COLOUR_IMAGES = {
     "synthesis.weights.tv": 1e5,
 }
 
+# A variant `:gpu`: ResNet-34 teaches ResNet-18 in bf16 on one accelerator, with 10 million views.
+ACCELERATOR = {
+    "teacher.model.name": "resnet34",
+    "teacher.epochs": 100,
+    "teacher.precision": "bf16",
+    "student.model.name": "resnet18",
+    "student.epochs": 200,
+    "student.batch_size": 256,
+    "student.precision": "bf16",
+    "synthesis.num_batches": 100,
+    "synthesis.precision": "bf16",
+}
+
 
 def stored_labels() -> dict[str, Any]:
     """The fields of `ASKING` with their defaults, for a variant whose student learns from stored labels."""

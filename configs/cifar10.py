@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import COLOUR_IMAGES, reference
+from cake_jax.recipes import ACCELERATOR, COLOUR_IMAGES, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -24,17 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_steps": 8,
     },
     # ResNet-34 teaches ResNet-18 on an accelerator, with 10 million views. Not measured.
-    "gpu": {
-        "teacher.model.name": "resnet34",
-        "teacher.epochs": 100,
-        "teacher.precision": "bf16",
-        "student.model.name": "resnet18",
-        "student.epochs": 200,
-        "student.batch_size": 256,
-        "student.precision": "bf16",
-        "synthesis.num_batches": 100,
-        "synthesis.precision": "bf16",
-    },
+    "gpu": ACCELERATOR,
     # The settings of the CAKE authors' code: ResNet-18 teaches ResNet-18. `:reference4` has its smallest networks.
     "reference": reference(network="resnet18", augment=("randaugment",)),
     "reference4": reference(network="resnet4", augment=("randaugment",)),

@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import COLOUR_IMAGES, reference
+from cake_jax.recipes import ACCELERATOR, COLOUR_IMAGES, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -25,6 +25,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 1,
         "synthesis.num_steps": 8,
     },
+    # The same networks in bf16, with a longer training of the teacher.
+    "gpu": ACCELERATOR,
     # The settings of the CAKE authors' code: ResNet-18 teaches ResNet-18.
     "reference": reference(network="resnet18", augment=("autoaugment_cifar10",)),
 }

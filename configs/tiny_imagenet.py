@@ -14,7 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import COLOUR_IMAGES, reference
+from cake_jax.recipes import ACCELERATOR, COLOUR_IMAGES, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run.
@@ -28,6 +28,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.batch_size": 100,
         "synthesis.num_steps": 4,
     },
+    # The same networks in bf16, with a longer training of the teacher.
+    "gpu": ACCELERATOR,
     # The settings of the CAKE authors' code for CIFAR, with the networks and augmentation of this config.
     "reference": reference(augment=("crop", "flip")),
 }
