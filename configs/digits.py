@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         **PAIRS,
     },
     # 2,000 samples in pairs, to compare all methods. The teacher has batch norm, which the method `inversion` needs.
-    # LAKE needs a falling step size: --config.synthesis.schedule=linear.
+    # LAKE needs starts of strong contrast and a falling step size (docs/results.md).
     "methods": {
         **stored_labels(),
         "teacher.model.options": {"width": 128, "batch_norm": True},

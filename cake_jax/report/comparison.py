@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -106,12 +107,21 @@ def accuracies(runs: list[dict[str, Any]]) -> Figure:
         axes.plot(statistics.mean(values), place, "|", markersize=18, markeredgewidth=2, color="tab:blue")
     teachers = statistics.mean(percent(run.teacher_accuracy) for own in grouped.values() for run in own)
     axes.axvline(teachers, linestyle="--", color="tab:gray", label="teacher")
-    axes.set_yticks(range(len(grouped)), list(grouped))
+    axes.set_yticks(range(len(grouped)), [_label(title) for title in grouped])
     axes.invert_yaxis()
     axes.set_xlabel("student's test accuracy, % (dot: one seed, bar: mean)")
     axes.grid(axis="x", alpha=0.3)
     axes.legend(frameon=False, loc="lower left")
     return figure
+
+
+def _label(title: str) -> str:
+    """A title for a figure: fields without their section, in lines of at most 30 characters."""
+    method, *fields = title.split(":")
+    short = ", ".join(
+        field.partition("=")[0].rpartition(".")[2] + "".join(field.partition("=")[1:]) for field in fields
+    )
+    return textwrap.fill(f"{method}: {short}" if short else method, 30)
 
 
 def _by_title(runs: list[dict[str, Any]]) -> dict[str, list[RunFigures]]:

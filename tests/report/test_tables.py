@@ -65,6 +65,13 @@ def test_rank_correlation_by_hand():
     assert comparison.rank_correlation(3 * runs[:1]) is None
 
 
+def test_a_long_title_is_short_in_the_figure():
+    title = "lake:synthesis.start=contrasted:synthesis.weights.contr=20.0:repel=0"
+    axes = comparison.accuracies([compared(title, 0.8), compared("noise", 0.5)]).axes[0]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["lake: start=contrasted,\ncontr=20.0, repel=0", "noise"]
+
+
 def test_comparison_draws_a_line_for_each_method():
     axes = comparison.accuracies(RUNS).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
