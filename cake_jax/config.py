@@ -92,6 +92,9 @@ def default() -> ConfigDict:
     config.student.views.fresh_share = 0.5  # share of a batch that is drawn anew
     config.student.views.mixup = 0.0  # share of the inputs that are mixed with another one
     config.student.views.cutmix = 0.0  # share of the images of which a rectangle comes from another one
+    config.student.views.adversary = 0.0  # share of a batch that a generator makes, which learns against the student
+    config.student.views.adversary_every = 5  # number of the student's steps for each step of that generator
+    config.student.views.adversary_rate = 1e-3  # learning rate of that generator
     config.student.memory_gb = 4.0  # memory limit; samples above it are read from the disk during the training
 
     config.synthesis = ConfigDict()
@@ -195,6 +198,8 @@ def _check_views(settings: RunSettings, black_box: BlackBoxSettings) -> None:
     """Refuses views that a black box cannot label."""
     student, budget = settings.student, black_box.queries.budget
     steps, batch_size = trainer.epoch_size(student.training, settings.samples.synthesis.num_samples)
+    if student.views.adversary:
+        raise CakeError("student.views.adversary: it needs the teacher's gradients, which a black box withholds; set 0")
     views = student.training.epochs * steps * batch_size
     if views > budget:
         raise CakeError(

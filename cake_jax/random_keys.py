@@ -45,6 +45,11 @@ def training_keys(key: Array) -> TrainingKeys:
     return TrainingKeys(split, order, batches=jax.random.fold_in(key, 2))
 
 
+def batch_maker(key: Array) -> Array:
+    """The key of the first state of a `make_batch` that learns, for a model with this key of the weights."""
+    return jax.random.fold_in(key, 1)
+
+
 # The key of set s folds in the number s, counted from 0. The other keys fold in the highest numbers.
 _METHOD_STATE, _GUIDE_STUDENT, _PAIRS = (np.uint32(2**32 - n) for n in (1, 2, 3))
 

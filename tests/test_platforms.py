@@ -146,14 +146,14 @@ def test_training(name, fields):
 
 
 def test_views():
-    """Steps of a student that asks the teacher, with every change of the inputs."""
+    """Steps of a student that asks the teacher, with every change of the inputs and an adversary."""
     settings = dataclasses.replace(DISTILLATION, epochs=1, batch_size=16, validation_fraction=0.0, augment=NAMES)
-    asked = views.asked(ViewSettings(True, tuple(STARTS), 0.5, 0.5, 0.5), settings, SMALL, TEACHER)
+    asked = views.asked(ViewSettings(True, tuple(STARTS), 0.5, 0.5, 0.5, 0.5), settings, SMALL, TEACHER)
     x, labels = np.zeros((16, *SMALL.shape), np.float32), from_logits(np.zeros((16, SMALL.num_classes), np.float32))
     module = models.create("mlp", SMALL)
 
     def train():
-        state = trainer.init(KEY, module, SMALL, settings)
+        state = trainer.init(KEY, module, SMALL, settings, make_batch=asked["make_batch"])
         list(trainer.epochs(KEY, state, module, SMALL, x, labels, settings, loss=DistillationLoss(), **asked))
 
     check_all(train, BACKENDS[:1])

@@ -6,6 +6,7 @@ gradient with respect to the input costs as much as two answers, and a training 
 leaves out compilation, augmentation, the samples' own arithmetic, and the time of a remote teacher.
 """
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -19,7 +20,8 @@ from cake_jax.stores import checkpoint
 from cake_jax.synthesis.chunks import sets_per_chunk
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.teachers.batch_norm import check_has_statistics
-from cake_jax.training import TrainSettings, trainer
+from cake_jax.training import TrainSettings, ViewSettings, adversary, trainer
+from cake_jax.training.views import STORED_LABELS
 from cake_jax.types import ACCESS, DataSpec
 
 # Answers to which an input gradient and a training step correspond.
@@ -70,14 +72,11 @@ def describe(settings: RunSettings) -> str:
             f"{queries.forward:,} forward; {'at least' if is_bound else 'about'} {_time(seconds)}"
         )
     if stages.student:
-        student, answer = settings.student, None
-        if student.views.ask:
-            is_remote = settings.teacher.source == "query"
-            answer = 0.0 if is_remote else _answer_flops(_abstract(_teacher_model(settings.teacher), settings.spec))
+        student, answer, size = settings.student, 0.0, synthesis.num_samples
+        if student.views.ask and settings.teacher.source != "query":
+            answer = _answer_flops(_abstract(_teacher_model(settings.teacher), settings.spec))
         lines.append(
-            _training_line(
-                "student", student.model, settings.spec, student.training, synthesis.num_samples, rate, answer
-            )
+            _training_line("student", student.model, settings.spec, student.training, size, rate, student.views, answer)
         )
     lines.append("evaluation on the real test set" if stages.evaluation else "no evaluation")
     return "\n".join(lines)
@@ -90,16 +89,21 @@ def _training_line(
     how: TrainSettings,
     size: int,
     rate: float,
-    answer: float | None = None,
+    views: ViewSettings = STORED_LABELS,
+    answer: float = 0.0,
 ) -> str:
-    """The line of a training. `answer` is the operations with which the teacher labels a view, None without views."""
+    """The line of a training. `answer` is the operations with which the teacher labels a view."""
     steps, batch_size = trainer.epoch_size(how, size)
     examples = how.epochs * steps * batch_size
-    flops = examples * _TRAINING * _answer_flops(_abstract(model, spec))
-    queries = ""
-    if answer is not None:
-        flops += examples * answer
-        queries = f"; teacher queries: {examples:,} forward"
+    own = _answer_flops(_abstract(model, spec))
+    flops, queries = examples * _TRAINING * own, ""
+    if views.ask:
+        gradient = how.epochs * views.queries(steps, batch_size).get("gradient_queries", 0)
+        flops += (examples + _GRADIENT * gradient) * answer + _GRADIENT * gradient * own
+        if views.adversary:
+            made = views.adversary * examples + _TRAINING * gradient
+            flops += made * _image_flops(adversary.module_of(spec), adversary.LATENT_SIZE)
+        queries = f"; teacher queries: {f'{gradient:,} gradient, ' if gradient else ''}{examples:,} forward"
     seconds = flops / rate + how.epochs * steps * _TRAINING_STEP
     return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples{queries}; about {_time(seconds)}"
 
@@ -122,8 +126,8 @@ def _synthesis_seconds(settings: RunSettings, queries: methods.Queries, rate: fl
         flops += (queries.forward + _GRADIENT * queries.gradient) * _answer_flops(teacher)
     student_flops = _answer_flops(_abstract(settings.student.model, spec)) if method.guide else 0.0
     if isinstance(synthesis, GeneratorSettings):
-        images = synthesis.total_steps * synthesis.batch_size
-        flops += images * (_TRAINING * _image_flops(synthesis, spec) + _GRADIENT * student_flops)
+        images, module = synthesis.total_steps * synthesis.batch_size, generator_training.module_of(synthesis, spec)
+        flops += images * (_TRAINING * _image_flops(module, synthesis.latent_size) + _GRADIENT * student_flops)
         seconds += synthesis.total_steps * _TRAINING_STEP
     else:
         chunks = -(-synthesis.num_sets // (sets_per_chunk(teacher, synthesis) * jax.local_device_count()))
@@ -157,10 +161,9 @@ def _answer_flops(model: Teacher) -> float:
     return cost.flops(lambda model, x: model(x), model, _shape(model.spec.shape)) / _ROWS
 
 
-def _image_flops(settings: GeneratorSettings, spec: DataSpec) -> float:
+def _image_flops(module: nn.Module, latent_size: int) -> float:
     """The operations with which a generator makes one input."""
-    module = generator_training.module_of(settings, spec)
-    z = _shape((settings.latent_size,))
+    z = _shape((latent_size,))
     params = jax.eval_shape(lambda key, z: module.init(key, z)["params"], jax.random.key(0), z)
     return cost.flops(lambda params, z: generate(module, params, z), params, z) / _ROWS
 

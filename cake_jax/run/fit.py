@@ -1,6 +1,5 @@
 """Training of one model of a run. It writes a line of metrics for each epoch, and saves its state."""
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +58,8 @@ def fit(
     """
     init_key, train_key = jax.random.split(key)
     module = model.create(spec)
-    start = checkpoint.load_state(folder, trainer.init(init_key, module, spec, settings, variables))
+    first = trainer.init(init_key, module, spec, settings, variables, asked.get("make_batch"))
+    start = checkpoint.load_state(folder, first)
     done = int(start.epoch)
     writes = parallel.is_first()
     if writes:
@@ -67,7 +67,7 @@ def fit(
     with tqdm(total=settings.epochs, initial=done, desc=stage, unit=" epochs", disable=no_progress_bar()) as bar:
         state = start
         started = saved = time.perf_counter()
-        queries = {"queries": math.prod(trainer.epoch_size(settings, len(x)))} if asked else {}
+        queries = asked["make_batch"].settings.queries(*trainer.epoch_size(settings, len(x))) if asked else {}
         for state, info in trainer.epochs(train_key, start, module, spec, x, labels, settings, loss=loss, **asked):
             seconds, started = time.perf_counter() - started, time.perf_counter()
             if writes:

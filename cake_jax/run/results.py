@@ -39,7 +39,10 @@ def collect(
     of_teacher, of_student = figures.get("teacher", {}), dict(figures.get("student", {}))
     queries = {
         "synthesis": store.totals(),
-        "student": {"forward": log.total("student", "queries"), "gradient": 0},
+        "student": {
+            "forward": log.total("student", "queries"),
+            "gradient": log.total("student", "gradient_queries"),
+        },
     }
     seconds = {stage: float(log.total(stage, "seconds")) for stage in ("teacher", "synthesis", "student")}
     steps = [entry["num_steps"] for entry in store.entries.values()]

@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import flax.linen as nn
 import jax
@@ -17,7 +18,7 @@ from cake_jax import cost, parallel, random_keys, schedules
 from cake_jax.models.nnx_adapter import NNXModule
 from cake_jax.precision import cast
 from cake_jax.teachers import LinenApply, Teacher
-from cake_jax.training.batches import Augmented, MakeBatch
+from cake_jax.training.batches import Augmented, Learning, MakeBatch
 from cake_jax.training.labels import Labels, from_logits
 from cake_jax.training.losses import Loss
 from cake_jax.training.settings import TrainSettings
@@ -39,13 +40,13 @@ class TrainState(NamedTuple):
     Attributes:
       params: The module's parameters.
       model_state: The module's other collections, such as `batch_stats`.
-      opt_state: State of the Optax transformation.
+      opt_state: State of the Optax transformation. If `make_batch` learns, the pair of that and of its own state.
       epoch: Number of epochs done, scalar int32.
     """
 
     params: Any
     model_state: Any
-    opt_state: optax.OptState
+    opt_state: Any
     epoch: Array
 
 
@@ -68,7 +69,12 @@ class EpochInfo(NamedTuple):
 
 
 def init(
-    key: Array, module: Module, spec: DataSpec, settings: TrainSettings, variables: dict[str, Any] | None = None
+    key: Array,
+    module: Module,
+    spec: DataSpec,
+    settings: TrainSettings,
+    variables: dict[str, Any] | None = None,
+    make_batch: MakeBatch | None = None,
 ) -> TrainState:
     """Makes the training state before the first epoch.
 
@@ -78,6 +84,7 @@ def init(
       spec: Specification of the inputs.
       settings: The settings. Their optimizer decides the structure of `opt_state`.
       variables: The module's variables before the first step. By default the module is freshly initialised.
+      make_batch: The `make_batch` of `epochs`, whose state is initialised too if it learns.
 
     Returns:
       The state.
@@ -99,7 +106,9 @@ def init(
         raise CakeError(f"model: {type(module).__name__} has no parameters to train")
     model_state, params = dict(variables), variables["params"]
     del model_state["params"]
-    opt_state = _optimizer(settings, num_steps=1).init(params)
+    opt_state: Any = _optimizer(settings, num_steps=1).init(params)
+    if _learns(make_batch):
+        opt_state = opt_state, make_batch.init(random_keys.batch_maker(key))
     return TrainState(params, model_state, opt_state, jnp.zeros((), jnp.int32))
 
 
@@ -122,6 +131,9 @@ def epochs(
 
     The draws of an epoch depend on `key` and the epoch's number alone. So a resumed training gives the same result as
     an uninterrupted one.
+
+    The running statistics of batch norm follow the last ten batches or so. After the last epoch they are replaced by
+    their mean over the steps of that epoch, which varies less.
 
     Args:
       key: The key of the training.
@@ -171,17 +183,21 @@ def epochs(
         rows = rows[parallel.own_devices()]
         epoch_key = jax.random.fold_in(training_keys.batches, state.epoch)
         params, model_state, opt_state, epoch = state
-        figures = []
+        figures, settled = [], []
         for step in range(0, steps_per_epoch, steps_per_call):
             steps = np.arange(step, min(step + steps_per_call, steps_per_epoch))
             call = rows[:, steps]
             source, places = (stored, call) if resident else _call_data(x, labels, call)
             if answer is not None:
                 source, places = _answered(make_inputs(source, places, epoch_key, steps, context), answer)
-            (params, model_state, opt_state), figure = run(
+            (params, model_state, opt_state), figure, statistics = run(
                 (params, model_state, opt_state), source, places, epoch_key, steps, context
             )
             figures.append(figure)
+            settled.append(statistics)
+        if int(state.epoch) + 1 == settings.epochs:
+            shares = [len(part[0]) / steps_per_epoch for part in figures]
+            model_state = {**model_state, **_mean_of(shares, settled)}
         state = TrainState(params, model_state, opt_state, epoch + 1)
         mean_loss, accuracy = (float(np.concatenate(part).mean()) for part in zip(*figures, strict=True))
         if not np.isfinite(mean_loss):
@@ -247,6 +263,11 @@ def _call_data(x: np.ndarray, labels: Labels, call: np.ndarray) -> tuple[tuple[n
     return (x[index], _rows(labels, index)), places
 
 
+def _mean_of(shares: list[float], trees: list[Any]) -> Any:
+    """The mean of pytrees, weighted by shares whose sum is 1."""
+    return jax.tree.map(lambda *leaves: sum(map(operator.mul, shares, leaves)), *jax.device_get(trees))
+
+
 def _answered(
     inputs: Array, answer: Callable[[np.ndarray], np.ndarray]
 ) -> tuple[tuple[np.ndarray, Labels], np.ndarray]:
@@ -268,20 +289,26 @@ def _device_function(
 ) -> Callable:
     """Compiles a program that takes n steps of an epoch in a scan. `steps` are their numbers, `[n]`.
 
-    `(state, (x, labels), rows [D, n, b], epoch_key, steps [n], context) -> (state, (loss [n], accuracy [n]))`
+    `(state, (x, labels), rows [D, n, b], epoch_key, steps [n], context)
+    -> (state, (loss [n], accuracy [n]), mean of the statistics of batch norm)`
 
     `rows` are the examples of each step. With `resident`, all devices have the same examples x `[N, *shape]`. Otherwise
     each has its own, `[D, N, *shape]`.
     """
     optimizer = _optimizer(settings, num_steps)
+    learner = make_batch if _learns(make_batch) else None
     mode: Any = {"train": True} if isinstance(module, NNXModule) or _takes_train(module) else {}
 
     def train_step(
         source: tuple[Array, Labels], epoch_key: Array, context: Any, state: tuple, batch: tuple[Array, Array]
-    ) -> tuple[tuple, tuple[Array, Array]]:
+    ) -> tuple[tuple, tuple[tuple[Array, Array], Any]]:
         params, model_state, opt_state = state
         rows, step = batch
-        x, labels = _made(make_batch, source, rows, step, epoch_key, context)
+        own_context = context
+        if learner is not None:
+            opt_state, learned = opt_state
+            own_context = context, learned
+        x, labels = _made(make_batch, source, rows, step, epoch_key, own_context)
 
         def objective(params: Any, x: Array, labels: Labels) -> tuple[Array, tuple]:
             variables = {"params": cast(params, settings.precision), **model_state}
@@ -299,10 +326,17 @@ def _device_function(
         gradient, new_state, figures = parallel.mean((gradient, new_state, (value, accuracy)))
         model_state = {**model_state, **new_state}
         updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), model_state, opt_state), figures
+        params = optax.apply_updates(params, updates)
+        if learner is not None:
+            student = functools.partial(module.apply, {"params": params, **model_state})
+            keys = _example_keys(jax.random.fold_in(epoch_key, step), len(x))
+            opt_state = opt_state, learner.learn(keys, learned, step, student, context)
+        return (params, model_state, opt_state), (figures, new_state)
 
     def device(state: tuple, source: tuple, rows: Array, epoch_key: Array, steps: Array, context: Any) -> tuple:
-        return lax.scan(functools.partial(train_step, source, epoch_key, context), state, (rows, steps))
+        step = functools.partial(train_step, source, epoch_key, context)
+        state, (figures, statistics) = lax.scan(step, state, (rows, steps))
+        return state, figures, jax.tree.map(lambda leaf: leaf.mean(axis=0), statistics)
 
     axes = (None, None if resident else 0, 0, None, None, None)
     return parallel.map_all_devices(device, in_axes=axes, out_axes=None)
@@ -323,6 +357,10 @@ def _input_function(make_batch: MakeBatch | None, resident: bool) -> Callable:
         return lax.map(inputs, (rows, steps))
 
     return parallel.map_all_devices(device, in_axes=(None if resident else 0, 0, None, None, None))
+
+
+def _learns(make_batch: Any) -> TypeGuard[Learning]:
+    return getattr(make_batch, "learns", False)
 
 
 def _made(

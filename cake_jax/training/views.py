@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from cake_jax import checks, starts
 from cake_jax.augment import augment
 from cake_jax.starts import STARTS
 from cake_jax.teachers import Teacher
+from cake_jax.training import adversary
 from cake_jax.training.labels import Labels, from_logits
 from cake_jax.training.settings import TrainSettings
 from cake_jax.types import CakeError, DataSpec, Queryable
@@ -27,6 +28,10 @@ class ViewSettings:
       fresh_share: Share of a batch that these new inputs replace.
       mixup: Share of the inputs that are mixed with another one of the batch, by a uniform weight.
       cutmix: Share of the images of which a rectangle comes from another one of the batch.
+      adversary: Share of a batch that a generator makes, which learns in the same steps to make student and teacher
+        disagree. See `training.adversary`.
+      adversary_every: Number of the student's steps for each step of the generator.
+      adversary_rate: Learning rate of the generator.
     """
 
     ask: bool = False
@@ -34,6 +39,15 @@ class ViewSettings:
     fresh_share: float = 0.5
     mixup: float = 0.0
     cutmix: float = 0.0
+    adversary: float = 0.0
+    adversary_every: int = 5
+    adversary_rate: float = 1e-3
+
+    def queries(self, steps: int, batch_size: int) -> dict[str, int]:
+        """The teacher's queries in an epoch: `queries` forward, and `gradient_queries` if there is an adversary."""
+        forward = {"queries": steps * batch_size} if self.ask else {}
+        learned = -(-steps // self.adversary_every) * batch_size
+        return {**forward, "gradient_queries": learned} if self.adversary else forward
 
 
 # The teacher is not asked.
@@ -48,11 +62,13 @@ def checked(settings: ViewSettings, spec: DataSpec) -> ViewSettings:
     """
     for name in settings.fresh:
         starts.check(name, spec, "student.views.fresh")
-    for name in ("fresh_share", "mixup", "cutmix"):
+    for name in ("fresh_share", "mixup", "cutmix", "adversary"):
         checks.fraction(f"student.views.{name}", getattr(settings, name), with_one=True)
     if settings.cutmix and not spec.is_image:
         raise CakeError(f"student.views.cutmix: inputs of shape {spec.shape} are no images; set it to 0")
-    for name in ("fresh", "mixup", "cutmix"):
+    for name in ("adversary_every", "adversary_rate"):
+        checks.above_zero(f"student.views.{name}", getattr(settings, name))
+    for name in ("fresh", "mixup", "cutmix", "adversary"):
         if getattr(settings, name) and not settings.ask:
             raise CakeError(f"student.views.{name}: only the teacher can label such inputs; set student.views.ask")
     return settings
@@ -66,6 +82,8 @@ def asked(settings: ViewSettings, training: TrainSettings, spec: DataSpec, teach
     if not settings.ask:
         return {}
     assert teacher is not None
+    if settings.adversary and not isinstance(teacher, Teacher):
+        raise CakeError("student.views.adversary: it needs the teacher's gradients, which a black box withholds")
     labeller = {"context": teacher} if isinstance(teacher, Teacher) else {"answer": teacher.predict}
     return {"make_batch": Views(settings, training.augment, spec), **labeller}
 
@@ -74,7 +92,9 @@ def asked(settings: ViewSettings, training: TrainSettings, spec: DataSpec, teach
 class Views:
     """Makes the batch of a step, as `MakeBatch` does. Its context is the teacher, or None if it labels on the host.
 
-    Fresh inputs take the place of a device's last examples. Then come `augment`, mixup and cutmix, in this order.
+    Fresh inputs take the place of a device's last examples. Then come `augment`, mixup and cutmix, in this order. At
+    last, the adversary's inputs take the place of the first examples. With an adversary, the views learn, as `Learning`
+    describes.
 
     Attributes:
       settings: Settings that `checked` accepts.
@@ -88,7 +108,9 @@ class Views:
 
     def __call__(self, keys: Array, x: Array, labels: Labels, teacher: Any) -> tuple[Array, Labels]:
         """The views `[B, *shape]` and the teacher's answers to them. Without a teacher, the labels stay as they are."""
-        settings = self.settings
+        settings, learned = self.settings, None
+        if self.learns:
+            teacher, learned = teacher
         fresh_keys, augment_keys, mixup_keys, cutmix_keys = jax.vmap(lambda key: jax.random.split(key, 4))(keys).T
         for rows, name in self._fresh_rows(len(x)):
             draws = jax.vmap(lambda key, name=name: STARTS[name].draw(key, 1, self.spec)[0])(fresh_keys[rows])
@@ -98,7 +120,29 @@ class Views:
             x = mixed(mixup_keys, x, settings.mixup, _weight)
         if settings.cutmix:
             x = mixed(cutmix_keys, x, settings.cutmix, _rectangle)
+        count = round(settings.adversary * len(x))
+        if learned is not None and count:
+            own_keys = jax.vmap(lambda key: jax.random.fold_in(key, 0))(keys[:count])
+            x = x.at[:count].set(adversary.draw(learned, own_keys, self.spec))
         return x, labels if teacher is None else from_logits(teacher(x))
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is an adversary."""
+        return self.settings.adversary > 0
+
+    def init(self, key: Array) -> adversary.AdversaryState:
+        """The adversary before the first step."""
+        return adversary.init(key, self.spec, self.settings.adversary_rate)
+
+    def learn(self, keys: Array, state: adversary.AdversaryState, step: Array, student: Any, teacher: Any) -> Any:
+        """The adversary after a step of the student."""
+
+        def update(state: adversary.AdversaryState) -> adversary.AdversaryState:
+            own_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+            return adversary.learn(state, own_keys, student, teacher, self.settings.adversary_rate)
+
+        return lax.cond(step % self.settings.adversary_every == 0, update, lambda state: state, state)
 
     def _fresh_rows(self, count: int) -> list[tuple[slice, str]]:
         """The rows that are drawn from each start, for `count` examples on a device."""

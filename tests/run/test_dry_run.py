@@ -71,6 +71,16 @@ def test_the_views_of_a_student_are_queries(finished):
     assert "teacher queries: 1,780 forward" in asked
 
 
+def test_the_gradients_of_an_adversary_are_announced_and_counted(finished, tmp_path):
+    """178 inputs make one step, and the adversary learns in the first step of each of the 2 epochs."""
+    fields = {"teacher.from_run": str(finished), "synthesis.from_run": str(finished), "student.epochs": 2}
+    fields |= {"student.views.ask": True, "student.views.adversary": 0.5}
+    *_, student, _ = lines_of(**fields)
+    assert "teacher queries: 356 gradient, 356 forward" in student
+    results = runs.run(small_config(**fields), tmp_path / "run", report=False)
+    assert results["queries"]["student"] == {"forward": 356, "gradient": 356}
+
+
 def test_the_views_that_a_function_labels_are_queries():
     box = {"black_box.answers": "labels", "black_box.function": "nowhere:answer", "black_box.budget": 2000}
     *_, asked, _ = lines_of(**box, **{"method": "noise", "student.epochs": 10, "student.views.ask": True})

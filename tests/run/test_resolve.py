@@ -43,6 +43,8 @@ BLACK_BOX = {"method": "noise", "black_box.answers": "labels", "black_box.budget
         ({"student.distance": "l3"}, "student.distance: 'l3' "),
         ({"student.views.ask": True, "student.views.fresh": ("leaves",)}, "student.views.fresh: "),
         ({"student.views.mixup": 0.5}, "student.views.mixup: "),
+        ({"student.views.adversary_every": 0}, "student.views.adversary_every: 0 "),
+        ({**BLACK_BOX, "student.views.ask": True, "student.views.adversary": 0.5}, "student.views.adversary: "),
         (
             {"student.views.ask": True, "method": "noise", "black_box.answers": "labels", "black_box.budget": 9},
             "student.views.ask: ",
@@ -235,7 +237,7 @@ def field_of(path):
 
 # A stage that is off needs later stages to be off too. Views need the teacher as labeller.
 WITH_OTHERS = {
-    **{f"student.views.{name}": {"student.views.ask": True} for name in ("fresh", "mixup", "cutmix")},
+    **{f"student.views.{name}": {"student.views.ask": True} for name in ("fresh", "mixup", "cutmix", "adversary")},
     "run.teacher": {"run.synthesis": False, "run.student": False, "run.evaluation": False},
     "run.synthesis": {"run.student": False},
 }

@@ -285,3 +285,28 @@ def test_a_module_without_parameters_is_refused():
 
     message = message_of(trainer.init, KEY, Constant(), SPEC, SETTINGS)
     assert message == "model: Constant has no parameters to train"
+
+
+class Normalised(nn.Module):
+    """Batch norm of the inputs, then a linear layer."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Dense(3)(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+
+
+@pytest.mark.parametrize("bytes_in_call", [1, trainer._CALL_BYTES])
+def test_the_last_epoch_settles_the_statistics_of_batch_norm(bytes_in_call, monkeypatch):
+    """The running mean follows the means of the batches. Its values after the last epoch's steps are averaged."""
+    monkeypatch.setattr(trainer, "_CALL_BYTES", bytes_in_call)
+    x = np.random.default_rng(0).normal(size=(60, 6)).astype(np.float32)
+    settings = dataclasses.replace(SETTINGS, epochs=2, batch_size=20, validation_fraction=0.0)
+    states = history(Normalised(), x, Labels(np.zeros(60, np.int32)), settings)
+    keys, running = random_keys.training_keys(KEY), [np.zeros(6)]
+    rows = shuffled(keys.split, 60)
+    for epoch in range(2):
+        for step in rows[shuffled(jax.random.fold_in(keys.order, epoch), 60)].reshape(3, 20):
+            running.append(0.9 * running[-1] + 0.1 * x[step].mean(axis=0))
+    found = [state.model_state["batch_stats"]["BatchNorm_0"]["mean"] for state, _ in states]
+    np.testing.assert_allclose(found[0], running[3], atol=1e-6)
+    np.testing.assert_allclose(found[1], np.mean(running[4:], axis=0), atol=1e-6)
