@@ -13,12 +13,13 @@ from cake_jax.run.run_folder import Run, load, load_model, load_run
 from cake_jax.synthesis import SynthesisSettings, Weights, langevin
 from cake_jax.teachers import Teacher
 from cake_jax.training import DistillationLoss, TrainSettings, distill
-from cake_jax.types import CakeError, DataSpec, SampleBatch
+from cake_jax.types import CakeError, CakeWarning, DataSpec, SampleBatch
 from cake_jax.version import __version__
 
 __all__ = [
     "BlackBox",
     "CakeError",
+    "CakeWarning",
     "DataSpec",
     "DistillationLoss",
     "QuerySettings",

@@ -3,7 +3,9 @@
 import os
 import platform
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags, logging
@@ -12,8 +14,9 @@ from ml_collections import config_flags
 from cake_jax import config as config_lib, parallel
 from cake_jax.cli import processes
 from cake_jax.files import cache_folder
-from cake_jax.types import CakeError, first_line
+from cake_jax.types import CakeError, CakeWarning, first_line
 
+_show_other_warning = warnings.showwarning
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file, with a variant after a colon.", lock_config=True
 )
@@ -58,6 +61,7 @@ def _run(argv: list[str]) -> int:
     if _PROCESSES.value:
         return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
     logging.set_verbosity(logging.ERROR)
+    warnings.showwarning = _show_warning
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(os.sched_getaffinity(0)))
     _keep_compiled_programs()
     try:
@@ -88,6 +92,14 @@ def _run(argv: list[str]) -> int:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *place: Any, **options: Any) -> None:
+    """Shows a `CakeWarning` as one line, without its place in the code."""
+    if not issubclass(category, CakeWarning):
+        _show_other_warning(message, category, *place, **options)
+    elif parallel.is_first():
+        print(f"note: {message}", file=sys.stderr)
 
 
 def _keep_compiled_programs() -> None:

@@ -1,6 +1,7 @@
 """The settings of the synthesis, and their check."""
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -12,7 +13,7 @@ from cake_jax.starts import STARTS, Start, check as check_start
 from cake_jax.synthesis import langevin
 from cake_jax.synthesis.priors import PRIORS, Prior
 from cake_jax.synthesis.targets import TARGETS, Targets
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.types import CakeError, CakeWarning, DataSpec
 
 CONTRASTIVE = ("mse", "snn")
 
@@ -137,7 +138,10 @@ S = TypeVar("S", bound=SynthesisSettings)
 
 
 def checked(settings: S, spec: DataSpec) -> S:
-    """Returns the settings unchanged if they suit the specification.
+    """Returns the settings if they suit the specification.
+
+    The numbers of samples in a set and in a mini-batch are lowered to numbers that the classes allow. A `CakeWarning`
+    says so.
 
     Raises:
       CakeError: A value does not fit. The message names its field and what to do.
@@ -146,14 +150,7 @@ def checked(settings: S, spec: DataSpec) -> S:
         checks.above_zero(f"synthesis.{name}", getattr(settings, name))
     for name in ("num_steps", "sets_per_chunk"):
         checks.not_negative(f"synthesis.{name}", getattr(settings, name))
-    if settings.num_groups > spec.num_classes:
-        raise CakeError(
-            f"synthesis.num_groups: {settings.num_groups} is more than the {spec.num_classes} classes of the data"
-        )
-    if settings.batch_size % settings.num_groups:
-        raise CakeError(
-            f"synthesis.batch_size: {settings.batch_size} is not a multiple of num_groups = {settings.num_groups}"
-        )
+    settings = _with_whole_sets(settings, spec.num_classes)
     checks.one_of("synthesis.schedule", settings.schedule, schedules.SYNTHESIS_SCHEDULES)
     checks.one_of("synthesis.precision", settings.precision, PRECISIONS)
     if isinstance(settings.contrastive, str):
@@ -175,6 +172,22 @@ def checked(settings: S, spec: DataSpec) -> S:
             raise CakeError(f"synthesis.weights.{name}: inputs of shape {spec.shape} are no images; set it to 0")
     langevin.check_optimizer(settings.optimizer, settings.langevin_temperature)
     return settings
+
+
+def _with_whole_sets(settings: S, num_classes: int) -> S:
+    """The settings with sets of at most `num_classes` samples, and with mini-batches of whole sets."""
+    groups = min(settings.num_groups, settings.batch_size, num_classes)
+    size = settings.batch_size // groups * groups
+    changed = []
+    if groups != settings.num_groups:
+        reason = f"{num_classes} classes" if groups == num_classes else f"mini-batches of {settings.batch_size} samples"
+        changed.append(f"synthesis.num_groups: {groups} instead of {settings.num_groups}, because there are {reason}")
+    if size != settings.batch_size:
+        changed.append(f"synthesis.batch_size: {size} instead of {settings.batch_size}, a multiple of {groups}")
+    if not changed:
+        return settings
+    warnings.warn("; ".join(changed), CakeWarning, stacklevel=3)
+    return dataclasses.replace(settings, num_groups=groups, batch_size=size)
 
 
 __all__ = ["CONTRASTIVE", "Start", "SynthesisSettings", "Weights", "checked"]

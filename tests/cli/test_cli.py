@@ -45,9 +45,9 @@ def test_arguments_that_cannot_be_parsed_are_refused(arguments, message, tmp_pat
     [
         ([f"{DIGITS}:nope"], 2, "config: no variant 'nope'; there are smoke, "),
         (
-            [DIGITS, "--config.synthesis.num_groups=11"],
+            [DIGITS, "--config.synthesis.num_steps=-1"],
             1,
-            "synthesis.num_groups: 11 is more than the 10 classes",
+            "synthesis.num_steps: -1 is below 0",
         ),
     ],
 )
@@ -94,6 +94,15 @@ def test_a_dry_run_counts_and_leaves_nothing(tmp_path):
     assert f"{samples:,} samples" in ended.out
     assert f"{samples * synthesis['num_steps']:,} gradient" in ended.out
     assert not (tmp_path / "run").exists()
+
+
+def test_what_a_run_changes_by_itself_is_one_line(tmp_path):
+    """The digits have ten classes."""
+    ended = runs.script(DIGITS, "--config.synthesis.num_groups=12", "--dry_run", f"--workdir={tmp_path / 'run'}")
+    assert (ended.code, ended.err) == (
+        0,
+        "note: synthesis.num_groups: 10 instead of 12, because there are 10 classes\n",
+    )
 
 
 def test_the_printed_config_has_every_field_and_its_override():

@@ -79,10 +79,10 @@ def test_a_killed_process_ends_the_run_in_one_line_and_loses_nothing(victim, tmp
 
 
 def test_an_error_of_all_processes_is_printed_once(tmp_path, capfd):
-    ended = runs.command(*TWO_PROCESSES, f"--workdir={tmp_path / 'run'}", "--config.synthesis.num_groups=7")
+    ended = runs.command(*TWO_PROCESSES, f"--workdir={tmp_path / 'run'}", "--config.synthesis.num_steps=-7")
     assert ended.code == 1
     stderr = capfd.readouterr().err + ended.err
     assert [line for line in stderr.splitlines() if line.startswith("error:")] == [
-        "error: synthesis.num_groups: 7 is more than the 2 classes of the data"
+        "error: synthesis.num_steps: -7 is below 0"
     ]
     assert "Traceback" not in stderr

@@ -111,6 +111,12 @@ def test_the_default_method_is_cake():
     assert np.abs(samples.x - lake.x).max() > 0.1
 
 
+def test_the_default_settings_fit_two_classes():
+    with pytest.warns(cake_jax.CakeWarning, match="num_groups: 2 instead of 10, because there are 2 classes"):
+        samples = cake_jax.synthesize(KEY, WAVE, PLANE, cake_jax.SynthesisSettings(num_batches=1, num_steps=1))
+    assert samples.num_samples == 500
+
+
 def test_a_function_is_a_teacher():
     samples = cake_jax.synthesize(KEY, lambda x: WAVE(x), PLANE, SETTINGS)
     jax.tree.map(np.testing.assert_array_equal, samples, cake_jax.synthesize(KEY, WAVE, PLANE, SETTINGS))

@@ -96,7 +96,7 @@ def test_values_out_of_range_are_refused_by_field(fields, message):
 
 
 def test_settings_of_the_synthesis_are_checked_too():
-    assert message_of(prepared, num_groups=6).startswith("synthesis.num_groups: ")
+    assert message_of(prepared, num_steps=-1).startswith("synthesis.num_steps: ")
 
 
 def test_smooth_directions_are_for_images_alone():

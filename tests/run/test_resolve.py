@@ -50,8 +50,6 @@ BLACK_BOX = {"method": "noise", "black_box.answers": "labels", "black_box.budget
             "student.views.ask: ",
         ),
         ({**BLACK_BOX, "student.views.ask": True, "student.distance": "l2", "student.epochs": 1}, "student.distance: "),
-        ({"synthesis.num_groups": 11}, "synthesis.num_groups: 11 "),
-        ({"synthesis.batch_size": 7}, "synthesis.batch_size: 7 "),
         ({"synthesis.num_batches": 0}, "synthesis.num_batches: 0 "),
         ({"synthesis.num_steps": -1}, "synthesis.num_steps: -1 "),
         ({"synthesis.step_size": 0.0}, "synthesis.step_size: 0.0 "),

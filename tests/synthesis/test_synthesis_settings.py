@@ -10,7 +10,7 @@ from smooth_teacher import SPEC
 
 from cake_jax.synthesis import SynthesisSettings, Weights, checked
 from cake_jax.synthesis.targets import TARGETS, distinct
-from cake_jax.types import DataSpec
+from cake_jax.types import CakeWarning, DataSpec
 
 VECTORS = DataSpec((7,), 5)
 
@@ -18,10 +18,8 @@ VECTORS = DataSpec((7,), 5)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"num_groups": 6}, "num_groups: 6 is more than the 5 classes of the data"),
         ({"num_groups": 0}, "num_groups: 0 must be above 0"),
         ({"num_batches": 0}, "num_batches: 0 must be above 0"),
-        ({"batch_size": 16}, "batch_size: 16 is not a multiple of num_groups = 3"),
         ({"step_size": 0.0}, "step_size: 0.0 must be above 0"),
         ({"num_steps": -1}, "num_steps: -1 is below 0"),
         ({"sets_per_chunk": -1}, "sets_per_chunk: -1 is below 0"),
@@ -37,6 +35,31 @@ VECTORS = DataSpec((7,), 5)
 )
 def test_values_out_of_range_are_refused_by_field(change, message):
     assert message_of(checked, dataclasses.replace(SETTINGS, **change), SPEC).startswith(f"synthesis.{message}")
+
+
+@pytest.mark.parametrize(
+    ("groups", "size", "fitting", "message"),
+    [
+        (10, 500, (5, 500), "synthesis.num_groups: 5 instead of 10, because there are 5 classes"),
+        (3, 500, (3, 498), "synthesis.batch_size: 498 instead of 500, a multiple of 3"),
+        (4, 2, (2, 2), "synthesis.num_groups: 2 instead of 4, because there are mini-batches of 2 samples"),
+        (
+            7,
+            12,
+            (5, 10),
+            "synthesis.num_groups: 5 instead of 7, because there are 5 classes; "
+            "synthesis.batch_size: 10 instead of 12, a multiple of 5",
+        ),
+    ],
+)
+def test_sets_and_mini_batches_fit_the_classes(groups, size, fitting, message):
+    settings = SynthesisSettings(num_groups=groups, batch_size=size)
+    with pytest.warns(CakeWarning) as warned:
+        fitted = checked(settings, VECTORS)
+    assert [str(warning.message) for warning in warned] == [message]
+    assert (fitted.num_groups, fitted.batch_size) == fitting
+    assert dataclasses.replace(fitted, num_groups=groups, batch_size=size) == settings
+    assert checked(fitted, VECTORS) is fitted
 
 
 @pytest.mark.parametrize("start", ["smooth", "contrasted"])
