@@ -1,5 +1,6 @@
 """Work on several devices and processes. If `pmap` gives way to `shard_map`, only this module changes."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 AXIS = "devices"
 # After this time without a sign of life, a process counts as lost.
 _HEARTBEAT_SECONDS = 30
+
+
+def usable_cores() -> list[int]:
+    """The numbers of the CPU cores that this process may use. All cores, on systems that cannot bind a process."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return sorted(affinity(0)) if affinity else list(range(os.cpu_count() or 1))
 
 
 def device_count() -> int:

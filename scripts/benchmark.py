@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
     if _CHILD.value:
         if _PROFILE.value:  # JAX's backend reads this when it starts
             os.environ["XLA_FLAGS"] = f"--xla_dump_to={_OUT.value}.programs --xla_dump_hlo_as_text"
-        cores = sorted(os.sched_getaffinity(0))[: _CPU_DEVICES.value or None]
+        cores = parallel.usable_cores()[: _CPU_DEVICES.value or None]
         os.sched_setaffinity(0, cores)  # before the backend starts its threads, which inherit it
         jax.config.update("jax_num_cpu_devices", len(cores))
         name = _NETWORKS.value[0]
@@ -278,7 +278,7 @@ def _baseline(
     start = jax.random.normal(jax.random.key(3), (sets, settings.num_groups, *spec.shape))
     target = jnp.tile(jnp.arange(settings.num_groups), (sets, 1))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_num_threads(len(parallel.usable_cores()))
     errors = torch_baseline.disagreement(name, teacher, start, target, settings, device)
     if max(errors.values()) > 1e-4:
         sys.exit(f"error: {name}: PyTorch computes another loss or gradient; relative differences: {errors}")

@@ -20,7 +20,6 @@ import dataclasses
 import functools
 import inspect
 import json
-import os
 import shlex
 import statistics
 import sys
@@ -60,8 +59,8 @@ _TOLERANCE = 1e-3
 
 def main(argv: list[str]) -> None:
     """Measures each network, prints a line for it, and writes all measurements."""
-    jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    jax.config.update("jax_num_cpu_devices", len(parallel.usable_cores()))
+    torch.set_num_threads(len(parallel.usable_cores()))
     cases = []
     for name in _NETWORKS.value:
         cases.append(measure(name))

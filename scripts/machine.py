@@ -1,6 +1,5 @@
 """The machine of a measurement: its description, and its fastest arithmetic."""
 
-import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ def describe() -> dict[str, Any]:
     flag = next((line for line in lines if line.startswith("flags")), "")
     return {
         "cpu": model or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(parallel.usable_cores()),
         "vector_units": sorted(name for name in flag.split() if name.startswith(("avx", "amx"))),
         "jax": jax.__version__,
     }

@@ -62,7 +62,7 @@ def _run(argv: list[str]) -> int:
         return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
     logging.set_verbosity(logging.ERROR)
     warnings.showwarning = _show_warning
-    jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(os.sched_getaffinity(0)))
+    jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(parallel.usable_cores()))
     _keep_compiled_programs()
     try:
         if _PRINT_CONFIG.value:

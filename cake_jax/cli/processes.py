@@ -9,6 +9,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 
+from cake_jax import parallel
+
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 10.0
 
@@ -23,7 +25,7 @@ def launch(argv: Sequence[str], count: int) -> int:
     Returns:
       The exit code: 0 if all processes succeed, else that of the process that failed first. 1 if a signal ended it.
     """
-    cores = sorted(os.sched_getaffinity(0))
+    cores = parallel.usable_cores()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -35,7 +37,8 @@ def launch(argv: Sequence[str], count: int) -> int:
                 # All processes print the same lines, so only those of process 0 are shown.
                 out, err = (None, None) if number == 0 else (subprocess.DEVNULL, others)
                 processes.append(subprocess.Popen([*shared, f"--process_id={number}"], stdout=out, stderr=err))
-                os.sched_setaffinity(processes[-1].pid, cores[number % len(cores) :: count])
+                if hasattr(os, "sched_setaffinity"):
+                    os.sched_setaffinity(processes[-1].pid, cores[number % len(cores) :: count])
             failed = _first_failure(processes)
             if failed and failed[1] > 0:  # process 0 may fail for the same reason and print the error itself
                 with contextlib.suppress(subprocess.TimeoutExpired):

@@ -5,7 +5,6 @@ store with all finished mini-batches. `numpy.load` opens a shard. `python -m cak
 file.
 """
 
-import fcntl
 import hashlib
 import io
 import json
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from cake_jax.files import write_atomically
 from cake_jax.types import CakeError, SampleBatch
@@ -96,8 +96,7 @@ class SampleStore:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / entry["file"], content)
-        with open(self.folder / _LOCK, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with FileLock(self.folder / _LOCK):
             entries = dict(sorted({**self._read_index(), batch: entry}.items()))
             self._write_index(entries)
         self.entries = entries

@@ -1,12 +1,13 @@
 """Metrics as CSV files, one for each stage, which spreadsheets and pandas open."""
 
 import csv
-import fcntl
 import io
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+
+from filelock import FileLock
 
 from cake_jax.types import CakeError
 
@@ -32,8 +33,8 @@ class CsvFiles:
           CakeError: The file of the stage is damaged.
         """
         path = self.folder / f"metrics-{stage}.csv"
-        with open(path, "ab+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # two processes must not both write the header
+        # Two processes must not both write the header.
+        with FileLock(path.with_name(f".{path.name}.lock")), open(path, "ab+") as file:
             if stage not in self._tables:
                 self._tables[stage] = _open(path, file, ("step", *values))
             table = self._tables[stage]
