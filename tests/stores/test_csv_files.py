@@ -30,7 +30,7 @@ def test_each_stage_has_its_own_file(tmp_path):
     writer.write("teacher", 1, {"loss": 0.5})
     writer.write("synthesis", 0, {"gap": 2.0})
     writer.write("teacher", 2, {"loss": 0.25})
-    content = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    content = {path.name: path.read_text() for path in tmp_path.glob("*.csv")}
     assert content == {
         "metrics-teacher.csv": "step,loss\n1,0.5\n2,0.25\n",
         "metrics-synthesis.csv": "step,gap\n0,2.0\n",
