@@ -1,9 +1,16 @@
 """Checks of single values. Each raises a `CakeError` that names the field at fault."""
 
+import difflib
 from collections.abc import Iterable
 from typing import Any
 
 from cake_jax.types import CakeError
+
+
+def did_you_mean(value: Any, names: Iterable[str]) -> str:
+    """The end of a message about a wrong name: a question with the most similar name, or nothing."""
+    similar = difflib.get_close_matches(str(value), names, n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""
 
 
 def one_of(field: str, value: Any, names: Iterable[str]) -> None:
@@ -14,7 +21,7 @@ def one_of(field: str, value: Any, names: Iterable[str]) -> None:
     """
     names = tuple(names)
     if value not in names:
-        raise CakeError(f"{field}: '{value}' is not one of {', '.join(names)}")
+        raise CakeError(f"{field}: '{value}' is not one of {', '.join(names)}{did_you_mean(value, names)}")
 
 
 def above_zero(field: str, value: float) -> None:

@@ -144,7 +144,8 @@ def with_variant(config: ConfigDict, variant: str, variants: Mapping[str, Mappin
       CakeError: The variant is unknown.
     """
     if variant and variant not in variants:
-        raise CakeError(f"config: no variant '{variant}'; there are {', '.join(variants)}")
+        similar = checks.did_you_mean(variant, variants)
+        raise CakeError(f"config: no variant '{variant}'; there are {', '.join(variants)}{similar}")
     config.update_from_flattened_dict(dict(variants.get(variant, {})))
     return config
 

@@ -1,7 +1,9 @@
 """The command line: `python scripts/run.py`, and `cake-jax` if the package is installed."""
 
+import ast
 import os
 import platform
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -11,9 +13,10 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from cake_jax import config as config_lib, parallel
+from cake_jax import checks, config as config_lib, parallel
 from cake_jax.cli import processes
 from cake_jax.files import cache_folder
+from cake_jax.run.run_folder import flat
 from cake_jax.types import CakeError, CakeWarning, first_line
 
 _show_other_warning = warnings.showwarning
@@ -24,6 +27,8 @@ _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default run
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run of another config in the folder.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what the run would do and cost, and do nothing.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with all its fields, and do nothing.")
+_MODEL_OPTION = re.compile(r"--?config\.(?P<model>teacher|student)\.model\.options\.(?P<name>\w+)=(?P<value>.*)", re.S)
+_HELP_FULL = flags.DEFINE_bool("helpfull", False, "The same as --help.")
 _HELP = flags.DEFINE_bool("help", False, "List the flags, and do nothing.", short_name="h")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
 _PROCESSES = flags.DEFINE_integer(
@@ -46,18 +51,23 @@ def main() -> None:
 
 
 def _run(argv: list[str]) -> int:
+    rest, options = _without_model_options(argv)
+    sys.argv = rest  # config_flags reads the overrides from here
     try:
-        unknown = flags.FLAGS(argv)[1:]
+        unknown = flags.FLAGS(rest)[1:]
         if unknown:
             raise CakeError(f"'{unknown[0]}' is no flag; see --help")
-        if _HELP.value:
+        if _HELP.value or _HELP_FULL.value:
             print(flags.FLAGS.module_help(flags.FLAGS.find_module_defining_flag("help")))
             return 0
         if _CONFIG.value is None:
             raise CakeError("name a config: --config=configs/digits.py; see --help")
+        for model, name, value in options:
+            with _CONFIG.value.unlocked():
+                _CONFIG.value[model].model.options[name] = value
         config_lib.check_fields(_CONFIG.value)
     except Exception as error:  # absl and config files raise errors of any type
-        return _fail(_unknown_field(argv, error) or _error_of_config_file(error), 2)
+        return _fail(_unknown_field(argv, error) or _missing_file(argv) or _error_of_config_file(error), 2)
     if _PROCESSES.value:
         return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
     logging.set_verbosity(logging.ERROR)
@@ -102,6 +112,26 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
         print(f"note: {message}", file=sys.stderr)
 
 
+def _without_model_options(argv: list[str]) -> tuple[list[str], list[tuple[str, str, Any]]]:
+    """Takes the options of models out of the arguments, because config_flags accepts no field that a config lacks.
+
+    Returns:
+      The other arguments, and for each option `--config.<model>.model.options.<name>=<value>` these three parts.
+    """
+    rest, options = [], []
+    for argument in argv:
+        found = _MODEL_OPTION.fullmatch(argument)
+        if found is None:
+            rest.append(argument)
+            continue
+        try:
+            value = ast.literal_eval(found["value"])
+        except (ValueError, SyntaxError):
+            value = found["value"]
+        options.append((found["model"], found["name"], value))
+    return rest, options
+
+
 def _keep_compiled_programs() -> None:
     """Keeps compiled programs for the next run, unless the user has set a folder for them."""
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
@@ -122,8 +152,20 @@ def _unknown_field(argv: list[str], error: Exception) -> CakeError | None:
     names = [arg.lstrip("-").partition("=")[0] for arg in argv]
     for name in names:
         if name.startswith("config.") and any(f"'{part}'" in message for part in name.split(".")[1:]):
-            return CakeError(f"{name}: no such field; --print_config lists them")
+            fields = [f"config.{field}" for field, _ in flat(config_lib.default().to_dict())]
+            return CakeError(f"{name}: no such field; --print_config lists them{checks.did_you_mean(name, fields)}")
     return None
+
+
+def _missing_file(argv: list[str]) -> CakeError | None:
+    """The error that the config file does not exist."""
+    values = [
+        value for name, _, value in (argument.partition("=") for argument in argv) if name.lstrip("-") == "config"
+    ]
+    path = Path(values[-1].partition(":")[0]) if values else None
+    if path is None or path.exists():
+        return None
+    return CakeError(f"config: there is no file {path}{checks.did_you_mean(path, map(str, path.parent.glob('*.py')))}")
 
 
 def _error_of_config_file(error: BaseException) -> BaseException:

@@ -4,6 +4,7 @@ Every module is called as `module(x, train=False)` with x `[B, *shape]` and retu
 method `class_loss`, its own loss for training on classes. See `svm.LinearSVM`.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,7 +77,7 @@ def create(name: str, spec: DataSpec, options: Mapping[str, Any] | None = None) 
     module, defaults = MODELS[name]
     # JSON and flags turn tuples into lists. A module with a list in a field cannot be hashed, and teachers must be.
     options = {field: tuple(value) if isinstance(value, list) else value for field, value in (options or {}).items()}
-    try:
-        return module(num_classes=spec.num_classes, **{**defaults, **options})
-    except TypeError as error:
-        raise CakeError(f"model: {name} has no such option ({error})") from error
+    names = [field for field in inspect.signature(module).parameters if field not in ("num_classes", "parent", "name")]
+    for field in options:
+        checks.one_of(f"model.options of {name}", field, names)
+    return module(num_classes=spec.num_classes, **{**defaults, **options})

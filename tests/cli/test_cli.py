@@ -27,7 +27,9 @@ SMOKE = "--config=configs/two_moons.py:smoke"
         ([DIGITS, "--config.nope=3"], "config.nope: no such field"),
         ([DIGITS, "--config.seed=abc"], "flag --config.seed=abc: "),
         ([f"{DIGITS}:nope"], "config: no variant 'nope'; there are smoke, "),
-        (["--config=configs/nope.py"], "configs/nope.py"),
+        ([DIGITS, "--config.synthesis.nmu_steps=3"], "did you mean config.synthesis.num_steps?"),
+        (["--config=configs/nope.py"], "config: there is no file configs/nope.py"),
+        (["--config=configs/digit.py"], "config: there is no file configs/digit.py; did you mean configs/digits.py?"),
         ([DIGITS, "--nope"], "'nope'"),
         ([DIGITS, "stray"], "'stray' is no flag"),
         ([], "name a config: --config="),
@@ -78,7 +80,15 @@ def test_a_mistake_in_a_config_file_is_named_without_a_traceback(tmp_path):
     assert "seven is no string" in error_of(runs.command(f"--config={tmp_path / 'wrong.py'}"))
 
 
-@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_options_of_a_model_need_not_be_in_the_config():
+    arguments = ["--config.student.model.options.width=7", "--config.student.model.options.features=(8,9)"]
+    ended = runs.command(SMOKE, "--print_config", *arguments, "--config.teacher.model.options.name=wide")
+    config = json.loads(ended.out)
+    assert config["student"]["model"]["options"] == {"width": 7, "features": [8, 9]}
+    assert config["teacher"]["model"]["options"] == {"name": "wide"}
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "--helpfull"])
 def test_the_help_lists_the_flags(flag):
     ended = runs.command(flag)
     assert (ended.code, ended.err) == (0, "")
