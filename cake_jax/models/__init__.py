@@ -21,7 +21,7 @@ from cake_jax.models.svm import RBFSVM, LinearSVM, PolynomialSVM
 from cake_jax.models.vgg import VGG
 from cake_jax.models.vit import SmallViT, ViT
 from cake_jax.models.wide_resnet import WideResNet
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.types import DataSpec
 
 # An architecture is one file and one line here: its module, and the fields that differ from the module's defaults.
 MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
