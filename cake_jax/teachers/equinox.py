@@ -41,7 +41,13 @@ class EquinoxApply:
 
 
 def from_equinox(
-    module: Any, spec: DataSpec, *, state: Any = None, batched: bool = False, channels_first: bool = False
+    module: Any,
+    spec: DataSpec,
+    *,
+    state: Any = None,
+    batched: bool = False,
+    channels_first: bool = False,
+    outputs: str = "logits",
 ) -> Teacher:
     """Returns a teacher from an Equinox module in inference mode. It needs the package `equinox`.
 
@@ -53,9 +59,11 @@ def from_equinox(
       batched: Whether the module takes a batch `[B, ...]`. By default it takes one example, as Equinox's layers do.
       channels_first: Whether the module takes images as `[C, H, W]`, as Equinox's convolutions do. By default it takes
         `[H, W, C]`.
+      outputs: What the module returns: see `from_function`.
 
     Raises:
-      CakeError: Equinox is missing, the module does not fit `spec`, or its logits are not finite.
+      CakeError: Equinox is missing, the module does not fit `spec`, or its outputs are not finite, or not what
+        `outputs` says.
     """
     try:
         import equinox
@@ -67,4 +75,4 @@ def from_equinox(
     leaves, structure = jax.tree.flatten(parts)
     arrays = [leaf for leaf in leaves if equinox.is_array(leaf)]
     static = tuple(None if equinox.is_array(leaf) else leaf for leaf in leaves)
-    return checked(Teacher(arrays, EquinoxApply(structure, static, batched, channels_first), spec))
+    return checked(Teacher(arrays, EquinoxApply(structure, static, batched, channels_first), spec), outputs=outputs)

@@ -7,7 +7,7 @@ from cake_jax.teachers.teacher import Teacher, from_linen
 from cake_jax.types import DataSpec
 
 
-def from_nnx(module: Any, spec: DataSpec) -> Teacher:
+def from_nnx(module: Any, spec: DataSpec, *, outputs: str = "logits") -> Teacher:
     """Returns a teacher from a Flax NNX module in evaluation mode.
 
     Teachers of equal architectures share one compiled program.
@@ -15,9 +15,10 @@ def from_nnx(module: Any, spec: DataSpec) -> Teacher:
     Args:
       module: A `flax.nnx.Module`, called as `module(x)`. Its weights are copied, and it does not change.
       spec: Specification of the inputs.
+      outputs: What the module returns: see `from_function`.
 
     Raises:
-      CakeError: The module does not fit `spec`, or its logits are not finite.
+      CakeError: The module does not fit `spec`, or its outputs are not finite, or not what `outputs` says.
     """
     adapter, variables = split(module)
-    return from_linen(adapter, variables, spec)
+    return from_linen(adapter, variables, spec, outputs=outputs)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cake_jax import parallel
+from cake_jax import checks, parallel
+from cake_jax.teachers.outputs import OUTPUTS, Converted, look_like_probabilities
 from cake_jax.types import ACCESS, CakeError, DataSpec, Queryable, first_line
 
 # Number of inputs in one call of `Teacher.predict` on one device.
@@ -93,31 +94,36 @@ class FunctionApply:
         return self.function(x)
 
 
-def from_linen(module: Any, variables: Any, spec: DataSpec) -> Teacher:
+def from_linen(module: Any, variables: Any, spec: DataSpec, *, outputs: str = "logits") -> Teacher:
     """Returns a teacher from a Flax Linen module whose `__call__(x)` is in evaluation mode.
 
     Args:
       module: The architecture.
       variables: Collections `{"params": ..., ...}`, as `module.init` returns them.
       spec: Specification of the inputs.
+      outputs: What the module returns: see `from_function`.
 
     Raises:
-      CakeError: The module does not fit `spec`, or its logits are not finite.
+      CakeError: The module does not fit `spec`, or its outputs are not finite, or not what `outputs` says.
     """
-    return checked(Teacher(variables, LinenApply(module), spec))
+    return checked(Teacher(variables, LinenApply(module), spec), outputs=outputs)
 
 
-def from_function(function: Callable[[Array], Array], spec: DataSpec) -> Teacher:
+def from_function(function: Callable[[Array], Any], spec: DataSpec, *, outputs: str = "logits") -> Teacher:
     """Returns a teacher from any function that JAX can differentiate.
 
     Args:
-      function: Function of normalised x `[B, *spec.shape]` to logits `[B, K]`.
+      function: Function of normalised x `[B, *spec.shape]` to outputs `[B, K]`. With two classes it may return one
+        output for each input, `[B]` or `[B, 1]`, for class 1. It may also return an object with `.logits`, a dict with
+        `logits`, or a tuple whose first entry is the outputs.
       spec: Specification of the inputs.
+      outputs: `logits`, which may be log-probabilities too, or `probabilities`, of which the logarithm is taken.
 
     Raises:
-      CakeError: The function does not fit `spec`, or its logits are not finite.
+      CakeError: The function does not fit `spec`, its outputs are not finite, or not what `outputs` says, or its
+        gradient with respect to x is missing, zero or not finite.
     """
-    return checked(Teacher((), FunctionApply(function), spec))
+    return with_gradient(checked(Teacher((), FunctionApply(function), spec), outputs=outputs))
 
 
 def as_queryable(model: Queryable | Callable[[Array], Array], spec: DataSpec) -> Queryable:
@@ -132,31 +138,59 @@ def as_queryable(model: Queryable | Callable[[Array], Array], spec: DataSpec) ->
     """
     if hasattr(model, "predict"):
         return cast(Queryable, model)
-    return from_function(model, spec)
+    return checked(Teacher((), FunctionApply(model), spec))
 
 
-def checked(teacher: Teacher, *, values: bool = True) -> Teacher:
-    """Returns `teacher` if it fits its specification.
+def with_gradient(teacher: Teacher) -> Teacher:
+    """Returns `teacher` if its logits have a gradient with respect to x, at two N(0, I) inputs.
+
+    Raises:
+      CakeError: The gradient is missing, zero or not finite.
+    """
+    x = np.random.default_rng(0).normal(size=(2, *teacher.spec.shape)).astype(np.float32)
+    weights = jnp.arange(1.0, teacher.spec.num_classes + 1)
+    if not all(_is_concrete(leaf) for leaf in (*jax.tree.leaves(teacher.variables), jnp.zeros(()))):
+        return teacher
+    try:
+        gradient = jax.jit(jax.grad(lambda x: (teacher(x) * weights).sum()))(x)
+        if not _is_concrete(gradient):
+            return teacher
+        values = np.asarray(gradient)
+        fault = "zero" if not values.any() else None if np.isfinite(values).all() else "not finite"
+    except Exception as error:
+        fault = f"missing: {first_line(error)}"
+    if fault:
+        raise CakeError(
+            f"teacher: its gradient with respect to the input is {fault}; "
+            "if it has none, make it a cake_jax.BlackBox and use a method for labels or scores"
+        )
+    return teacher
+
+
+def checked(teacher: Teacher, *, values: bool = True, outputs: str = "logits") -> Teacher:
+    """Returns `teacher` if it fits its specification. Outputs that are no logits are converted.
 
     Args:
       teacher: The teacher.
       values: Whether the logits of two N(0, I) inputs are computed and must be finite. This compiles one forward pass.
         It is skipped if the variables are abstract or traced.
+      outputs: What the teacher returns, one of `outputs.OUTPUTS`.
 
     Raises:
-      CakeError: The teacher does not take inputs of `spec.shape`, does not return K logits for each, or returns logits
-        that are not finite.
+      CakeError: The teacher does not take inputs of `spec.shape`, does not return K outputs for each, or returns
+        outputs that are not finite, or probabilities instead of logits.
     """
+    checks.one_of("outputs", outputs, OUTPUTS)
     spec = teacher.spec
-    try:
-        logits = jax.eval_shape(_apply, teacher, jax.ShapeDtypeStruct((2, *spec.shape), jnp.float32))
-    except Exception as error:
-        raise CakeError(
-            f"teacher: does not take 2 inputs of shape {spec.shape} at once: {first_line(error)}"
-        ) from error
-    shape = getattr(logits, "shape", type(logits).__name__)
-    if shape != (2, spec.num_classes):
-        raise CakeError(f"teacher: returns {shape} for 2 inputs, not the logits (2, {spec.num_classes})")
+    if outputs != "logits" or _output_shape(teacher) != (2, spec.num_classes):
+        teacher = dataclasses.replace(teacher, apply_fn=Converted(teacher.apply_fn, spec.num_classes, outputs))
+        shape = _output_shape(teacher)
+        if isinstance(shape, Exception):
+            raise CakeError(
+                f"teacher: does not take 2 inputs of shape {spec.shape} at once: {first_line(shape)}"
+            ) from shape
+        if shape != (2, spec.num_classes):
+            raise CakeError(f"teacher: returns {shape} for 2 inputs, not the {outputs} (2, {spec.num_classes})")
     if values and all(_is_concrete(leaf) for leaf in (*jax.tree.leaves(teacher.variables), jnp.zeros(()))):
         x = np.random.default_rng(0).normal(size=(2, *spec.shape)).astype(np.float32)
         try:
@@ -166,7 +200,21 @@ def checked(teacher: Teacher, *, values: bool = True) -> Teacher:
             raise CakeError(f"teacher: fails on 2 inputs of shape {spec.shape}: {first_line(error)}") from error
         if not finite:
             raise CakeError("teacher: its logits for N(0, I) inputs are not finite; check its weights for NaN")
+        if outputs == "logits" and _is_concrete(logits) and look_like_probabilities(np.asarray(logits, np.float32)):
+            raise CakeError(
+                "teacher: its outputs are probabilities, not logits: they are not negative and sum to 1; "
+                "pass outputs='probabilities' to the function of cake_jax.teachers that makes the teacher"
+            )
     return teacher
+
+
+def _output_shape(teacher: Teacher) -> tuple[int, ...] | Exception:
+    """The shape of the teacher's outputs for two inputs, or the error if it returns no array."""
+    try:
+        x = jax.ShapeDtypeStruct((2, *teacher.spec.shape), jnp.float32)
+        return jax.eval_shape(_apply, teacher, x).shape
+    except Exception as error:
+        return error
 
 
 def _apply(teacher: Teacher, x: Array) -> Array:

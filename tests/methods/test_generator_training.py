@@ -60,7 +60,6 @@ def test_the_step_size_is_constant(name):
         ("dfme", {"num_directions": 0}, "methods.dfme.num_directions: 0 must be above 0"),
         ("dfme", {"epsilon": 0.0}, "methods.dfme.epsilon: 0.0 must be above 0"),
         ("dfme", {"balance": -1.0}, "methods.dfme.balance: -1.0 is below 0"),
-        ("dfme", {"batch_size": 41}, "synthesis.batch_size: 41 is not a multiple of num_groups = 2"),
         ("generative", {"repel": -1.0}, "methods.generative.repel: -1.0 is below 0"),
         ("generative", {"weights": Weights(entropy=1.0)}, "synthesis.weights.entropy: generative takes neither"),
     ],

@@ -10,8 +10,9 @@ from cake_jax.methods.method import Round, with_method_defaults
 from cake_jax.methods.shared.guide_student import GuideStudent
 from cake_jax.methods.shared.rounds import make_rounds
 from cake_jax.synthesis import SynthesisSettings
-from cake_jax.teachers import as_queryable
-from cake_jax.types import CakeError, DataSpec, Examples, Queryable, SampleBatch, concatenate
+from cake_jax.teachers import Teacher, as_queryable
+from cake_jax.teachers.teacher import with_gradient
+from cake_jax.types import ACCESS, CakeError, DataSpec, Examples, Queryable, SampleBatch, concatenate
 
 
 def synthesize(
@@ -62,7 +63,11 @@ def stream(
 
     Without a guide student, memory does not grow with the number of rounds.
     """
-    teacher, chosen = as_queryable(teacher, spec), methods.get(method)
+    chosen, is_function = methods.get(method), not hasattr(teacher, "predict")
+    teacher = as_queryable(teacher, spec)
+    needs_gradient = ACCESS.index(chosen.access) >= ACCESS.index("gradients")
+    if is_function and needs_gradient and isinstance(teacher, Teacher):
+        with_gradient(teacher)
     if (teacher.spec.shape, teacher.spec.num_classes) != (spec.shape, spec.num_classes):
         raise CakeError(f"spec: the teacher has inputs of shape {teacher.spec.shape}; pass teacher.spec")
     methods.check_access(method, teacher.access)

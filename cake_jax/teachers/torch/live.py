@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from cake_jax.teachers.teacher import Teacher, checked
+from cake_jax.teachers.outputs import array_of, is_binary
+from cake_jax.teachers.teacher import Teacher, checked, with_gradient
 from cake_jax.types import CakeError, DataSpec, first_line
 
 # Each JAX device calls from its own thread. A PyTorch call uses all cores, and a module may keep state.
@@ -24,10 +25,12 @@ class TorchApply:
     Attributes:
       module: The PyTorch module.
       spec: Specification of the inputs.
+      outputs: What the module returns: see `teachers.from_function`.
     """
 
     module: Any
     spec: DataSpec
+    outputs: str = "logits"
 
     def __call__(self, variables: Any, x: Array) -> Array:
         """Logits `[B, K]` float32 of x `[B, *shape]`."""
@@ -60,17 +63,28 @@ class TorchApply:
                 raise CakeError(
                     f"teacher: {name} fails on inputs of shape {rows.shape}: {first_line(error)}"
                 ) from error
+            result = array_of(result)
+            if is_binary(tuple(getattr(result, "shape", ())), self.spec.num_classes):
+                result = result.reshape(-1, 1)
+                other = 1 - result if self.outputs == "probabilities" else torch.zeros_like(result)
+                result = torch.cat([other, result], dim=1)
             shape, wanted = tuple(getattr(result, "shape", ())), (len(rows), self.spec.num_classes)
             if shape != wanted:
                 raise CakeError(f"teacher: {name} returns {shape} for {len(rows)} inputs, not the logits {wanted}")
             if cotangent is not None:
                 weights = torch.from_numpy(np.array(cotangent)).reshape(wanted).to(result)
-                (result,) = torch.autograd.grad(result, inputs, weights)
+                try:
+                    (result,) = torch.autograd.grad(result, inputs, weights)
+                except RuntimeError as error:
+                    raise CakeError(
+                        f"teacher: {name} has no gradient with respect to its input, perhaps because it runs under "
+                        f"no_grad; if it has none, make it a cake_jax.BlackBox: {first_line(error)}"
+                    ) from error
             lead = x.shape[: x.ndim - len(self.spec.shape)]
             return result.detach().cpu().float().numpy().reshape(*lead, *result.shape[1:])
 
 
-def from_torch(module: Any, spec: DataSpec) -> Teacher:
+def from_torch(module: Any, spec: DataSpec, *, outputs: str = "logits") -> Teacher:
     """Returns a teacher from a live `torch.nn.Module`. It needs PyTorch.
 
     Use it for an architecture that this package does not have. Each call copies its inputs to PyTorch and waits. A
@@ -81,9 +95,11 @@ def from_torch(module: Any, spec: DataSpec) -> Teacher:
       module: The PyTorch module. It takes images as `[B, C, H, W]` and other inputs as they are. It returns logits
         `[B, K]`. It stays on its device, is put into evaluation mode, and should not change afterwards.
       spec: Specification of the inputs. The teacher takes images as `[B, H, W, C]`.
+      outputs: What the module returns: see `from_function`. Objects with `.logits` and tuples are taken too.
 
     Raises:
-      CakeError: PyTorch is missing, the module fails on inputs of `spec`, or its logits are not finite.
+      CakeError: PyTorch is missing, the module fails on inputs of `spec`, its outputs are not finite, or not what
+        `outputs` says, or its gradient with respect to x is missing, zero or not finite.
     """
     try:
         import torch
@@ -91,10 +107,12 @@ def from_torch(module: Any, spec: DataSpec) -> Teacher:
         raise CakeError("from_torch: needs PyTorch (pip install torch)") from error
     if not isinstance(module, torch.nn.Module):
         raise CakeError(f"from_torch: {type(module).__name__} is not a torch.nn.Module")
-    apply_fn = TorchApply(module, spec)
-    # A failure inside JAX gives only a long trace, so that the first call is made outside it.
-    apply_fn.run(np.zeros((2, *spec.shape), np.float32))
-    return checked(Teacher((), apply_fn, spec))
+    apply_fn = TorchApply(module, spec, outputs)
+    # A failure inside JAX gives only a long trace, so that the first calls are made outside it.
+    x = np.zeros((2, *spec.shape), np.float32)
+    apply_fn.run(x)
+    apply_fn.run(x, np.ones((2, spec.num_classes), np.float32))
+    return with_gradient(checked(Teacher((), apply_fn, spec), outputs=outputs))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
