@@ -52,6 +52,9 @@ def default() -> ConfigDict:
     # Folder of prepared TFDS data sets (empty for TFDS's default), folder of images, or an .npz file.
     config.dataset.data_dir = ""
     config.dataset.image_size = 0  # height and width to which images of `folder` are scaled; 0 if all have one size
+    # File of the names of the classes of `folder`, one in each line, in the order of the teacher's outputs. If empty,
+    # names that are all numbers are in the order of the numbers, and others in alphabetical order.
+    config.dataset.class_names = ""
     config.dataset.max_train_examples = 0  # highest number of training examples; 0 for all
     # Mean and standard deviation of the pixels: one value for each channel, or one for all. Empty takes the data set's
     # own values. Weights that were trained elsewhere need the values of that training.

@@ -49,6 +49,8 @@ class DataSettings:
         or empty for TFDS's own default. For `tiny_imagenet` and `imagenet12`, the folder that holds a folder of that
         name. For `folder`, the folder that holds `train/`. For `npz`, the file.
       image_size: Side in pixels to which images of `folder` are scaled and cut. 0 if they all have one size.
+      class_names: File of the names of the classes of `folder`, one in each line, in the order of the teacher's
+        outputs. If empty, names that are all numbers are in the order of the numbers, and others in alphabetical order.
       max_train_examples: Number of training examples to keep, the first of a fixed shuffle. 0 keeps all.
 
     Raises:
@@ -58,6 +60,7 @@ class DataSettings:
     name: str
     data_dir: str = ""
     image_size: int = 0
+    class_names: str = ""
     max_train_examples: int = 0
 
     def __post_init__(self) -> None:
@@ -67,7 +70,7 @@ class DataSettings:
     @property
     def location(self) -> Location:
         """The part of the settings that a source takes."""
-        return Location(self.data_dir, self.image_size)
+        return Location(self.data_dir, self.image_size, self.class_names)
 
 
 class Dataset(NamedTuple):
@@ -127,7 +130,8 @@ def load(settings: DataSettings, spec: DataSpec | None = None) -> Dataset:
 
     Args:
       settings: The data set.
-      spec: The specification to normalise by. None takes that of `spec_of`.
+      spec: The specification to normalise by. None takes that of `spec_of`. If it has class names, the labels of a
+        user's own data are in their order.
 
     Returns:
       The data set, normalised.
@@ -140,6 +144,9 @@ def load(settings: DataSettings, spec: DataSpec | None = None) -> Dataset:
     size = source.train_size(location)
     rows = np.random.default_rng(0).permutation(size)[:limit] if 0 < limit < size else np.arange(size)
     (train_x, train_y), (test_x, test_y) = source.load(location, rows)
+    if source.measured and spec.class_names:
+        labels = _labels_of(source.spec(location).class_names, spec.class_names)
+        train_y, test_y = labels[train_y], labels[test_y]
     for x, y in ((train_x, train_y), (test_x, test_y)):
         if x.shape[1:] != spec.shape:
             raise CakeError(f"dataset: inputs of '{settings.name}' have shape {x.shape[1:]}, not {spec.shape}")
@@ -154,6 +161,14 @@ def load(settings: DataSettings, spec: DataSpec | None = None) -> Dataset:
         spec.normalize(test_x),
         np.asarray(test_y, np.int32),
     )
+
+
+def _labels_of(names: tuple[str, ...], order: tuple[str, ...]) -> np.ndarray:
+    """The label of each of the classes `names`: its place in `order`."""
+    if set(names) != set(order):
+        only = sorted(set(names) ^ set(order))[0]
+        raise CakeError(f"dataset.data_dir: only one of the data and the teacher has the class '{only}'")
+    return np.array([order.index(name) for name in names], np.int32)
 
 
 def _source(settings: DataSettings) -> Source:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -26,7 +27,7 @@ def path_of(name: str, state: str, suffix: str) -> Path:
       state: A text that changes whenever the content must be made anew, such as a path and the times of its files.
       suffix: The suffix of the file's name, without a dot.
     """
-    return cache_folder("data") / f"{name}-{hashlib.sha256(state.encode()).hexdigest()[:16]}.{suffix}"
+    return cache_folder("data") / f"{name}-{hashlib.sha256(os.fsencode(state)).hexdigest()[:16]}.{suffix}"
 
 
 def read_examples(path: Path, count: int) -> Examples | None:

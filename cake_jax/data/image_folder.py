@@ -1,12 +1,15 @@
 """Image sets in folders, with one folder for each class: Tiny-ImageNet, 12 classes of ImageNet, and a user's own.
 
-The layout is `train/<class>/*.png`, with `test` or `val` beside `train`. A class's folder may have subfolders.
+The layout is `train/<class>/*.png`, with `test` or `val` beside `train`. A class's folder may have subfolders. Images
+may have any format that Pillow reads.
 Tiny-ImageNet needs no conversion: its layout is `train/<class>/images/*.JPEG`, and `val/images/*.JPEG` with
 `val/val_annotations.txt`.
 """
 
 import dataclasses
+import functools
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +19,10 @@ from PIL import Image, ImageOps
 
 from cake_jax.data import cache
 from cake_jax.data.source import Location
-from cake_jax.types import CakeError, DataSpec, Examples, first_line
+from cake_jax.types import CakeError, CakeWarning, DataSpec, Examples, first_line
 
 # A specification is measured on this many training images at most, the first of a fixed shuffle.
 MAX_MEASURED = 10_000
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 _ANNOTATIONS = "val_annotations.txt"
 _GREY = ("1", "L", "LA")
 _COLOUR = ("RGB", "RGBA", "P", "CMYK", "YCbCr")
@@ -33,7 +35,7 @@ class _Split(NamedTuple):
       root: Folder of the split.
       files: N paths, sorted within a class.
       labels: Places in `classes`, `[N]` int32.
-      classes: Names of the classes' folders, sorted.
+      classes: Names of the classes' folders, in the order of their labels.
     """
 
     root: Path
@@ -86,7 +88,7 @@ class Folder:
                 tuple(std.round(4).clip(1e-4).tolist()),
                 0.0,
                 1.0,
-                train.classes,
+                tuple(map(_printable, train.classes)),
             )
 
         return cache.spec(cache.path_of("folder-spec", _state(train, location.image_size, 0), "json"), measure)
@@ -130,10 +132,16 @@ class Folder:
         test_root = next((root / name for name in self.test_splits if (root / name).is_dir()), None)
         if test_root is None:
             raise CakeError(f"dataset.data_dir: no folder {root / 'test'} or {root / 'val'}; one must hold test images")
-        train = _split(root / "train")
-        test = _split(test_root, train.classes)
+        listed = _listed(location.class_names)
+        train = _split(root / "train", listed, says_skipped=self.measured)
+        if listed and train.classes != listed:
+            only = _printable(sorted(set(listed) ^ set(train.classes))[0])
+            raise CakeError(
+                f"dataset.class_names: only one of {location.class_names} and {train.root} has the class '{only}'"
+            )
+        test = _split(test_root, train.classes, says_skipped=self.measured)
         if train.classes != test.classes:
-            only = sorted(set(train.classes) ^ set(test.classes))[0]
+            only = _printable(sorted(set(train.classes) ^ set(test.classes))[0])
             raise CakeError(f"dataset.data_dir: only one of {train.root} and {test.root} has the class '{only}'")
         found = len(train.classes)
         if self.known_spec is not None and found != self.known_spec.num_classes:
@@ -143,22 +151,69 @@ class Folder:
         return train, test
 
 
-def _split(root: Path, classes: tuple[str, ...] = ()) -> _Split:
-    """Finds the images of a split. `classes` are the names that an annotation file may use."""
+def _split(root: Path, classes: tuple[str, ...], *, says_skipped: bool) -> _Split:
+    """Finds the images of a split.
+
+    Args:
+      root: Folder of the split.
+      classes: Names of the classes in order, or empty if they are not known yet.
+      says_skipped: Whether a `CakeWarning` counts the files that are no images.
+    """
     if (root / _ANNOTATIONS).is_file():
         return _annotated(root, classes)
-    found = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = _in_order(
+        [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")], classes
+    )
     files: list[Path] = []
     labels: list[int] = []
-    for label, folder in enumerate(found):
-        images = sorted(path for path in folder.rglob("*") if _is_image(path))
+    others: list[Path] = []
+    for label, name in enumerate(found):
+        inside = sorted(path for path in (root / name).rglob("*") if path.is_file() and not path.name.startswith("."))
+        images = [path for path in inside if path.suffix.lower() in _suffixes()]
+        others += [path for path in inside if path.suffix.lower() not in _suffixes()]
         if not images:
-            raise CakeError(f"dataset.data_dir: no images in {folder}; delete the folder or add images")
+            raise CakeError(f"dataset.data_dir: no images in {root / name}; delete the folder or add images")
         files += images
         labels += [label] * len(images)
     if not files:
         raise CakeError(f"dataset.data_dir: no images in {root}; it needs a folder for each class")
-    return _Split(root, tuple(files), np.array(labels, np.int32), tuple(folder.name for folder in found))
+    if others and says_skipped:
+        message = (
+            f"dataset.data_dir: {len(others)} files in {root} are skipped, because they are no images that Pillow "
+        )
+        warnings.warn(f"{message}reads: {_printable(str(others[0]))}", CakeWarning, stacklevel=2)
+    return _Split(root, tuple(files), np.array(labels, np.int32), found)
+
+
+def _in_order(names: list[str], classes: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the classes' folders in the order of `classes`, or of their numbers, or of the alphabet."""
+    if set(names) == set(classes):
+        return classes
+    if all(name.isdecimal() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _listed(path: str) -> tuple[str, ...]:
+    """The class names in a file. None if `path` is empty."""
+    if not path:
+        return ()
+    try:
+        lines = Path(path).expanduser().read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CakeError(f"dataset.class_names: {path} cannot be read: {first_line(error)}") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    """The suffixes of images that Pillow reads, in lower case."""
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN)
+
+
+def _printable(name: str) -> str:
+    """A name whose bytes are no UTF-8, with a question mark for each such byte."""
+    return os.fsencode(name).decode(errors="replace").replace("\ufffd", "?")
 
 
 def _annotated(root: Path, classes: tuple[str, ...]) -> _Split:
@@ -176,10 +231,6 @@ def _annotated(root: Path, classes: tuple[str, ...]) -> _Split:
         raise CakeError(f"{path}: empty; it must name the image files and their classes")
     present = tuple(name for place, name in enumerate(classes) if place in set(labels))
     return _Split(root, tuple(files), np.array(labels, np.int32), present)
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def _read(split: _Split, image_size: int, channels: int, rows: np.ndarray) -> np.ndarray:

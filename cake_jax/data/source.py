@@ -13,10 +13,12 @@ class Location(NamedTuple):
     Attributes:
       data_dir: A folder or file. Each source says which one. Empty for the source's default, if it has one.
       image_size: Side in pixels to which images are scaled and cut. 0 keeps the size of the files.
+      class_names: File of class names, one in each line, in the order of the labels. Empty for the source's own order.
     """
 
     data_dir: str = ""
     image_size: int = 0
+    class_names: str = ""
 
 
 class Source(Protocol):

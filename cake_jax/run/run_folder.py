@@ -24,6 +24,7 @@ _FREE_SECTIONS = ("log.",)
 # Fields that earlier versions did not have. Their values here keep the earlier behaviour.
 _ADDED_FIELDS = {
     "synthesis.targets": "distinct",
+    "dataset.class_names": "",
     "teacher.precision": "float32",
     "student.precision": "float32",
     "student.distance": "kl",

@@ -1,5 +1,7 @@
 """Image sets in folders: layouts, measured specifications, the cache, and what is refused."""
 
+import dataclasses
+import os
 import shutil
 
 import numpy as np
@@ -9,7 +11,7 @@ from PIL import Image
 
 from cake_jax import data
 from cake_jax.data import DataSettings
-from cake_jax.types import CakeError
+from cake_jax.types import CakeError, CakeWarning
 
 
 @pytest.fixture
@@ -98,12 +100,85 @@ def test_image_size_scales_and_cuts(tmp_path):
     np.testing.assert_allclose(found.spec.denormalize(found.test_x[0]) * 255, 200, atol=1e-3)
 
 
-def test_other_files_are_ignored(tmp_path):
+def test_hidden_files_are_ignored(tmp_path):
     make_folder(tmp_path, counts=(2, 2))
     (tmp_path / "train" / "ant" / "._00.png").write_text("made by a file manager")
-    (tmp_path / "train" / "ant" / "notes.txt").write_text("x")
     (tmp_path / "train" / ".hidden").mkdir()
     assert len(data.load(DataSettings("folder", str(tmp_path))).train_x) == 6
+
+
+def test_other_files_are_skipped_and_counted(tmp_path):
+    make_folder(tmp_path, counts=(2, 2))
+    for name in ("ant", "bee"):
+        (tmp_path / "train" / name / "notes.txt").write_text("x")
+    with pytest.warns(CakeWarning) as warned:
+        assert len(data.load(DataSettings("folder", str(tmp_path))).train_x) == 6
+    message = f"dataset.data_dir: 2 files in {tmp_path / 'train'} are skipped, because they are no images that Pillow"
+    assert {str(one.message) for one in warned} == {f"{message} reads: {tmp_path / 'train' / 'ant' / 'notes.txt'}"}
+
+
+def test_every_format_of_pillow_is_read(tmp_path):
+    images = make_folder(tmp_path, counts=(4, 1))
+    for number, suffix in enumerate(("gif", "TIFF", "ppm", "tga")):
+        path = tmp_path / "train" / "ant" / f"{number:02d}.png"
+        with Image.open(path) as image:
+            image.save(path.with_suffix(f".{suffix}"))
+        path.unlink()
+    found = data.load(DataSettings("folder", str(tmp_path)))
+    pixels = found.spec.denormalize(found.train_x) * 255
+    # GIF has 256 colours at most, which these 80 pixels do not need.
+    np.testing.assert_allclose(pixels[:4], np.stack(images["train", "ant"]), atol=0.01)
+
+
+def test_classes_that_are_numbers_are_in_the_order_of_the_numbers(tmp_path):
+    classes = tuple(map(str, range(12)))
+    images = make_folder(tmp_path, classes=classes, counts=(2, 1))
+    found = data.load(DataSettings("folder", str(tmp_path)))
+    assert found.spec.class_names == classes
+    assert found.train_y.tolist() == [label for label in range(12) for _ in range(2)]
+    pixels = found.spec.denormalize(found.test_x) * 255
+    for label, name in enumerate(classes):
+        np.testing.assert_allclose(pixels[label], images["test", name][0], atol=0.01)
+    make_folder(tmp_path / "mixed", classes=("10", "9", "a"), counts=(1, 1))
+    assert data.spec_of(DataSettings("folder", str(tmp_path / "mixed"))).class_names == ("10", "9", "a")
+
+
+def test_the_labels_follow_the_class_names_of_a_teacher(tmp_path):
+    """A teacher that was trained with another order of the classes keeps its order."""
+    images = make_folder(tmp_path, counts=(2, 1))
+    settings = DataSettings("folder", str(tmp_path))
+    spec = dataclasses.replace(data.spec_of(settings), class_names=("cat", "ant", "bee"))
+    found = data.load(settings, spec)
+    assert (found.train_y.tolist(), found.test_y.tolist()) == ([1, 1, 2, 2, 0, 0], [1, 2, 0])
+    np.testing.assert_allclose(found.spec.denormalize(found.test_x)[0] * 255, images["test", "ant"][0], atol=0.01)
+    with pytest.raises(CakeError, match="only one of the data and the teacher has the class 'cat'"):
+        data.load(settings, dataclasses.replace(spec, class_names=("dog", "ant", "bee")))
+
+
+def test_a_file_gives_the_order_of_the_classes(tmp_path):
+    images = make_folder(tmp_path, counts=(2, 1))
+    names = tmp_path / "names.txt"
+    names.write_text("cat\nant\n\nbee\n")
+    settings = DataSettings("folder", str(tmp_path), class_names=str(names))
+    found = data.load(settings)
+    assert found.spec.class_names == ("cat", "ant", "bee")
+    assert found.test_y.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(found.spec.denormalize(found.test_x)[0] * 255, images["test", "cat"][0], atol=0.01)
+    names.write_text("cat\nant\n")
+    assert_refused(settings, f"dataset.class_names: only one of {names} and {tmp_path / 'train'} has the class 'bee'")
+    assert_refused(DataSettings("folder", str(tmp_path), class_names="nowhere.txt"), "dataset.class_names: nowhere.txt")
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path):
+    images = make_folder(tmp_path, counts=(2, 1))
+    for split in ("train", "test"):
+        os.rename(tmp_path / split / "ant", os.path.join(os.fsencode(tmp_path / split), b"\xe9t\xe9"))
+        folder = os.path.join(os.fsencode(tmp_path / split), b"\xe9t\xe9")
+        os.rename(os.path.join(folder, b"00.png"), os.path.join(folder, b"\xfc.png"))
+    found = data.load(DataSettings("folder", str(tmp_path)))
+    assert found.spec.class_names == ("bee", "cat", "?t?")
+    np.testing.assert_allclose(found.spec.denormalize(found.test_x)[2] * 255, images["test", "ant"][0], atol=0.01)
+    np.testing.assert_array_equal(data.load(DataSettings("folder", str(tmp_path))).train_x, found.train_x)
 
 
 def test_palette_transparency_and_jpeg_become_colour(tmp_path):
