@@ -4,15 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
 
+from cake_jax.arrays import as_classes, as_inputs
 from cake_jax.evaluation.accuracy import accuracy
 from cake_jax.evaluation.evaluator import Answers, Evaluator
 from cake_jax.evaluation.fidelity import fidelity
 from cake_jax.evaluation.grid import grid, grid_agreement
 from cake_jax.evaluation.starts import starts_agreement
 from cake_jax.teachers import as_queryable
-from cake_jax.types import Array, Queryable
+from cake_jax.types import Queryable
 
 EVALUATORS: dict[str, Evaluator] = {"accuracy": accuracy, "fidelity": fidelity}
 
@@ -20,8 +20,8 @@ EVALUATORS: dict[str, Evaluator] = {"accuracy": accuracy, "fidelity": fidelity}
 def evaluate(
     student: Queryable,
     teacher: Queryable | Callable[[jax.Array], jax.Array] | None,
-    x: Array,
-    y: np.ndarray | None,
+    x: Any,
+    y: Any,
 ) -> dict[str, Any]:
     """Evaluates a student with all of `EVALUATORS`.
 
@@ -30,11 +30,16 @@ def evaluate(
       teacher: The model that the student mimics: a `Teacher`, a differentiable function, or a `BlackBox`, whose queries
         are charged. None if there is no teacher.
       x: Inputs, `[N, *shape]`, normalised.
-      y: Classes, `[N]` int. None if unknown.
+      y: Classes, `[N]` int, `[N, 1]` or one-hot. None if unknown.
 
     Returns:
       The values of all evaluators by name. The built-in evaluators are `accuracy` and `fidelity`.
+
+    Raises:
+      CakeError: Inputs or classes do not fit the student's specification.
     """
+    x = as_inputs(x, student.spec)
+    y = None if y is None else as_classes(y, student.spec.num_classes, len(x))
     teacher = None if teacher is None else as_queryable(teacher, student.spec)
     student_logits = student.predict(x)
     teacher_logits = None if teacher is None else teacher.predict(x)

@@ -96,14 +96,18 @@ def init(
     try:
         if isinstance(module, nn.Module) and variables is None:
             variables = jax.jit(module.init)(key, x)
-        else:
-            jax.eval_shape(module.apply, variables, x)
+        logits = jax.eval_shape(module.apply, variables, x)
     except Exception as error:
         raise CakeError(
             f"model: {type(module).__name__} does not take inputs of shape {spec.shape}: {first_line(error)}"
         ) from error
     if not variables or "params" not in variables:
         raise CakeError(f"model: {type(module).__name__} has no parameters to train")
+    shape = getattr(logits, "shape", type(logits).__name__)
+    if shape != (1, spec.num_classes):
+        raise CakeError(
+            f"model: {type(module).__name__} returns {shape} for an input, not the logits (1, {spec.num_classes})"
+        )
     model_state, params = dict(variables), variables["params"]
     del model_state["params"]
     opt_state: Any = _optimizer(settings, num_steps=1).init(params)

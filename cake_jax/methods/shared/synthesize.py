@@ -6,6 +6,7 @@ import flax.linen as nn
 from jax import Array
 
 from cake_jax import methods, models, random_keys
+from cake_jax.arrays import as_classes, as_inputs
 from cake_jax.methods.method import Round, with_method_defaults
 from cake_jax.methods.shared.guide_student import GuideStudent
 from cake_jax.methods.shared.rounds import make_rounds
@@ -73,6 +74,9 @@ def stream(
     methods.check_access(method, teacher.access)
     if chosen.reads_data and data is None:
         raise CakeError(f"data: the method '{method}' needs real training data; pass x and classes")
+    if data is not None:
+        x = as_inputs(data[0], spec, "data")
+        data = x, as_classes(data[1], spec.num_classes, len(x), "data")
     prepared = chosen.prepare(with_method_defaults(chosen.settings, settings), spec)
     state = chosen.init(random_keys.method_state(key), spec, prepared, data)
     student = None
