@@ -5,6 +5,7 @@ Config files start from `default()` and change fields. Flags change single field
 
 import dataclasses
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from cake_jax.synthesis.priors import PRIORS
 from cake_jax.synthesis.settings import SynthesisSettings, Weights
 from cake_jax.training import DistillationLoss, TrainSettings, ViewSettings, checked as checked_training, trainer
 from cake_jax.training.views import checked as check_views
-from cake_jax.types import CakeError, DataSpec
+from cake_jax.types import CakeError, CakeWarning, DataSpec
 
 
 def default() -> ConfigDict:
@@ -48,7 +49,10 @@ def default() -> ConfigDict:
     config.run = ConfigDict(dataclasses.asdict(Stages()))
 
     config.dataset = ConfigDict()
-    config.dataset.name = "digits"  # a name in cake_jax.data.SOURCES
+    config.dataset.name = "digits"  # a name in cake_jax.data.SOURCES; none if there are no data
+    # Without data: the shape of one input, such as (32, 32, 3), and the number of classes.
+    config.dataset.shape = ()
+    config.dataset.num_classes = 0
     # Folder of prepared TFDS data sets (empty for TFDS's default), folder of images, or an .npz file.
     config.dataset.data_dir = ""
     config.dataset.image_size = 0  # height and width to which images of `folder` are scaled; 0 if all have one size
@@ -166,17 +170,20 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
     """
     check_fields(config)
     method = methods.get(config.method)
-    dataset = DataSettings(**{f.name: config.dataset[f.name] for f in dataclasses.fields(DataSettings)})
+    dataset = DataSettings(**{f.name: _typed(config.dataset[f.name]) for f in dataclasses.fields(DataSettings)})
     spec = data.spec_of(dataset, saved_spec(Path(workdir) if workdir else None, config.teacher.from_run))
     pixels: dict[str, Any] = {name: tuple(map(float, config.dataset[name])) for name in ("mean", "std")}
     spec = dataclasses.replace(spec, **{name: values for name, values in pixels.items() if values})
-    black_box = _black_box(config)
+    black_box, stages = _black_box(config), Stages(**config.run)
+    if dataset.name == "none" and stages.evaluation:
+        warnings.warn("dataset.name: none, so accuracy and agreement are not measured", CakeWarning, stacklevel=2)
+        stages = dataclasses.replace(stages, evaluation=False)
     settings = RunSettings(
         seed=config.seed,
         method=config.method,
         data=dataset,
         spec=spec,
-        stages=Stages(**config.run),
+        stages=stages,
         teacher=_teacher(config, black_box, spec),
         black_box=black_box,
         samples=_samples(config, method, spec),
@@ -185,7 +192,14 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
         document=json.loads(config.to_json_best_effort()),
     )
     methods.check_access(config.method, settings.access)
-    stages = settings.stages
+    if dataset.name == "none":
+        if settings.teacher.source == "training":
+            raise CakeError(
+                "teacher.weights: empty, and without data no teacher can be trained; name a file of weights, or set "
+                "teacher.from_run"
+            )
+        if method.reads_data:
+            raise CakeError(f"method: '{config.method}' needs data, and dataset.name is none")
     if settings.teacher.source == "none" and (stages.synthesis or stages.evaluation):
         raise CakeError("run.teacher: off, so name a finished run in teacher.from_run, or a file in teacher.weights")
     if stages.student and settings.student.views.ask:

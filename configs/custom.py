@@ -1,6 +1,7 @@
-"""A template for your own teacher and your own data. Copy it and change the fields.
+"""A template for your own teacher, with your own data or without. Copy it and change the fields.
 
 python scripts/run.py --config=configs/custom.py --config.dataset.data_dir=<file.npz> --config.teacher.weights=<file>
+python scripts/run.py --config=configs/custom.py:no_data --config.teacher.weights=<file>
 
 Cost and accuracy depend on your networks and data. `--dry_run` estimates the cost.
 """
@@ -10,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import reference
+from cake_jax.recipes import COLOUR_IMAGES, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run, to see whether everything works together.
@@ -21,7 +22,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 1,
         "synthesis.num_steps": 8,
     },
-    # The CAKE reference's settings for colour images.
+    # A teacher and no data at all. The mean and the standard deviation are those that the teacher was trained with.
+    "no_data": {
+        "dataset.name": "none",
+        "dataset.shape": (32, 32, 3),
+        "dataset.num_classes": 10,
+        "dataset.mean": (0.4914, 0.4822, 0.4465),
+        "dataset.std": (0.2470, 0.2435, 0.2616),
+    },
+    # The settings of the CAKE authors' code for colour images.
     "reference": reference(),
 }
 
@@ -49,16 +58,10 @@ def get_config(variant: str = "") -> ConfigDict:
     config.teacher.model.options = ConfigDict({"imagenet_stem": False})
     config.teacher.weights = ""
 
-    # Student.
+    # Student and samples: the recipe for colour images. GREY_IMAGES suits images of one channel.
     config.student.model.name = "resnet18"
-    config.student.epochs = 30
-
-    # Samples. Good weights depend on the data. For colour images, the total variation (tv) helps.
+    config.student.epochs = 100
+    config.update_from_flattened_dict(COLOUR_IMAGES)
+    config.student.batch_size = 64
     config.synthesis.num_batches = 20
-    config.synthesis.batch_size = 500
-    config.synthesis.num_groups = 2  # samples in a set, with as many different target classes
-    config.synthesis.num_steps = 64
-    config.synthesis.weights.cls = 1e3
-    config.synthesis.weights.contr = 1e1
-    config.synthesis.weights.tv = 1e5
     return with_variant(config, variant, VARIANTS)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cake_jax import checks
-from cake_jax.data import digits, image_folder, npz, tfds, toy
+from cake_jax.data import digits, image_folder, none, npz, tfds, toy
 from cake_jax.data.source import Location, Source
 from cake_jax.types import CakeError, DataSpec
 
@@ -35,6 +35,7 @@ SOURCES: dict[str, Source] = {
     "imagenet12": image_folder.IMAGENET12,
     "folder": image_folder.FOLDER,
     "npz": npz.NPZ,
+    "none": none.NO_DATA,
 }
 NAMES = SOURCES.keys()
 
@@ -51,26 +52,33 @@ class DataSettings:
       image_size: Side in pixels to which images of `folder` are scaled and cut. 0 if they all have one size.
       class_names: File of the names of the classes of `folder`, one in each line, in the order of the teacher's
         outputs. If empty, names that are all numbers are in the order of the numbers, and others in alphabetical order.
+      shape: Shape of one input, for `none`: `(H, W, C)` or `(D,)`.
+      num_classes: Number of classes, for `none`.
       max_train_examples: Number of training examples to keep, the first of a fixed shuffle. 0 keeps all.
 
     Raises:
-      CakeError: A number is negative.
+      CakeError: A number is negative, or a data set other than `none` has a shape or a number of classes.
     """
 
     name: str
     data_dir: str = ""
     image_size: int = 0
     class_names: str = ""
+    shape: tuple[int, ...] = ()
+    num_classes: int = 0
     max_train_examples: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("image_size", "max_train_examples"):
+        for name in ("image_size", "num_classes", "max_train_examples"):
             checks.not_negative(f"dataset.{name}", getattr(self, name))
+        for name in ("shape", "num_classes"):
+            if getattr(self, name) and self.name != "none":
+                raise CakeError(f"dataset.{name}: '{self.name}' has its own; it is for dataset.name=none alone")
 
     @property
     def location(self) -> Location:
         """The part of the settings that a source takes."""
-        return Location(self.data_dir, self.image_size, self.class_names)
+        return Location(self.data_dir, self.image_size, self.class_names, self.shape, self.num_classes)
 
 
 class Dataset(NamedTuple):

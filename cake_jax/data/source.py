@@ -14,11 +14,15 @@ class Location(NamedTuple):
       data_dir: A folder or file. Each source says which one. Empty for the source's default, if it has one.
       image_size: Side in pixels to which images are scaled and cut. 0 keeps the size of the files.
       class_names: File of class names, one in each line, in the order of the labels. Empty for the source's own order.
+      shape: Shape of an input, if there are no data.
+      num_classes: Number of classes, if there are no data.
     """
 
     data_dir: str = ""
     image_size: int = 0
     class_names: str = ""
+    shape: tuple[int, ...] = ()
+    num_classes: int = 0
 
 
 class Source(Protocol):

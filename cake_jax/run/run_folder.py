@@ -25,6 +25,8 @@ _FREE_SECTIONS = ("log.",)
 _ADDED_FIELDS = {
     "synthesis.targets": "distinct",
     "dataset.class_names": "",
+    "dataset.shape": [],
+    "dataset.num_classes": 0,
     "teacher.precision": "float32",
     "student.precision": "float32",
     "student.distance": "kl",

@@ -14,7 +14,7 @@ from cake_jax import config as config_lib, data, models
 from cake_jax.export import to_safetensors
 from cake_jax.run import dry_run
 from cake_jax.teachers import LinenApply, Teacher
-from cake_jax.types import DataSpec
+from cake_jax.types import CakeWarning, DataSpec
 
 CUSTOM = runs.ROOT / "configs" / "custom.py"
 TINY = {"teacher.model.name": "mlp", "teacher.model.options": {"width": 4}, "student.model.name": "mlp"}
@@ -104,7 +104,56 @@ def test_config_replaces_the_normalisation():
     assert np.abs(x - old_x).max() > 0.1
 
 
-@pytest.mark.parametrize("variant", ["", "smoke", "reference"])
+def config_without_data(weights, **fields):
+    config = config_with(weights, **{"dataset.name": "none", "dataset.shape": (2,), "dataset.num_classes": 2})
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def test_a_run_needs_no_data(tmp_path, monkeypatch):
+    values = save_weights(tmp_path / "mine.safetensors", (2,), 2)
+    with pytest.warns(CakeWarning, match="dataset.name: none, so accuracy and agreement are not measured"):
+        results = runs.run(config_without_data(tmp_path / "mine.safetensors"), tmp_path / "run")
+    loaded = cake_jax.load_run(tmp_path / "run")
+    jax.tree.map(np.testing.assert_array_equal, loaded.teacher.variables, values)
+    assert loaded.teacher.spec == DataSpec((2,), 2)
+    assert results["samples"]["count"] == 100
+    assert results["student"]["num_params"] == loaded.student.num_params
+    for figure in (results["teacher"]["test_accuracy"], results["student"]["test_accuracy"]):
+        assert figure is None
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_images_without_data_have_pixels_from_0_to_1(tmp_path):
+    save_weights(tmp_path / "mine.safetensors", (8, 8, 3), 5)
+    fields = {"dataset.shape": (8, 8, 3), "dataset.num_classes": 5, "dataset.mean": (0.5,), "dataset.std": (0.25,)}
+    config = config_without_data(tmp_path / "mine.safetensors", **fields, **{"run.evaluation": False})
+    assert config_lib.resolve(config).spec == DataSpec((8, 8, 3), 5, (0.5,), (0.25,), 0.0, 1.0)
+    assert "no evaluation" in dry_run.describe(config_lib.resolve(config))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"dataset.shape": ()},
+            "dataset.shape: empty; without data, set it to the shape of an input, such as (32, 32, 3)",
+        ),
+        (
+            {"dataset.num_classes": 0},
+            "dataset.num_classes: 0; without data, set it to the number of the teacher's classes",
+        ),
+        ({"teacher.weights": ""}, "teacher.weights: empty, and without data no teacher can be trained; name a file"),
+        ({"method": "real"}, "method: 'real' needs data, and dataset.name is none"),
+        ({"dataset.name": "digits"}, "dataset.shape: 'digits' has its own; it is for dataset.name=none alone"),
+    ],
+)
+def test_what_needs_data_is_refused_without_data(fields, message):
+    config = config_without_data("mine.safetensors", **{"run.evaluation": False, **fields})
+    assert message_of(config_lib.resolve, config).startswith(message)
+
+
+@pytest.mark.parametrize("variant", ["", "smoke", "reference", "no_data"])
 def test_template_works(variant, tmp_path):
     spec = importlib.util.spec_from_file_location("custom", CUSTOM)
     module = importlib.util.module_from_spec(spec)
@@ -116,8 +165,13 @@ def test_template_works(variant, tmp_path):
     np.savez(tmp_path / "mine.npz", **arrays)
     save_weights(tmp_path / "mine.safetensors", (8, 8, 3), 2)
     config = module.get_config(variant)
+    if variant == "no_data":
+        config.teacher.weights, config.run.evaluation = str(tmp_path / "mine.safetensors"), False
+        assert config_lib.resolve(config).spec.shape == (32, 32, 3)
+        return
     config.dataset.data_dir = str(tmp_path / "mine.npz")
     config_lib.check_fields(config)
+    config.synthesis.num_groups = 2
     assert config_lib.resolve(config).spec.num_classes == 2
     if variant == "smoke":
         config.teacher.weights = str(tmp_path / "mine.safetensors")

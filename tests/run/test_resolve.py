@@ -106,6 +106,7 @@ def test_a_config_file_cannot_set_a_field_that_does_not_exist(access):
 OTHER_VALUES = {
     "method": "lake",
     "dataset.data_dir": "elsewhere",
+    "dataset.class_names": "names.txt",
     "dataset.mean": (0.25,),
     "dataset.name": "mnist",
     "dataset.std": (0.5,),
@@ -197,6 +198,8 @@ OUT_OF_REACH = {
     "spec.low": "the data set decides it",
     "spec.high": "the data set decides it",
     "spec.class_names": "the data set decides it",
+    "data.shape": "it is for runs without data: see test_imported_teacher.py",
+    "data.num_classes": "it is for runs without data: see test_imported_teacher.py",
     "student.from_run": "it must be a finished run: see test_experiment.py",
     "black_box.queries.first_wait": "the library's waits between the repetitions of a request suit all servers",
     "black_box.queries.max_wait": "the library's waits between the repetitions of a request suit all servers",
