@@ -10,7 +10,7 @@ KINDS = ("labels", "scores", "logits")
 
 # The logit of a label's class. The other classes have 0. exp(-110) is 0 in float32, so the softmax is exactly one-hot.
 LABEL_LOGIT = 110.0
-# The largest distance of a sum of scores from 1. It allows percentages without decimals, and float16.
+# The largest distance of a sum of scores from 1. Scores that are rounded to a few decimals may be farther from it.
 SUM_TOLERANCE = 0.02
 # Scores below the smallest normal float32 are raised to it. The logits stay finite, and their softmax is the scores.
 SMALLEST_SCORE = float(np.finfo(np.float32).tiny)
@@ -60,9 +60,17 @@ def checked_answers(answers: Any, kind: str, num_rows: int, num_classes: int) ->
         if array.size and array.min() < 0:
             raise CakeError(f"teacher: its score {array.min()} is not a probability; {_IF_LOGITS}")
         distance = np.abs(array.sum(-1, dtype=np.float64) - 1)
-        if array.size and distance.max() > SUM_TOLERANCE:
+        if array.size and distance.max() > max(SUM_TOLERANCE, _rounding(array)):
             raise CakeError(f"teacher: its scores sum to {array[distance.argmax()].sum():.4g}, not 1; {_IF_LOGITS}")
     return array
+
+
+def _rounding(scores: np.ndarray) -> float:
+    """How far the sum of K scores may be from 1 because each was rounded to one, two or three decimals."""
+    for decimals in (1, 2, 3):
+        if np.abs(scores - scores.round(decimals)).max() < 1e-6:
+            return scores.shape[1] * 0.5 * 10.0**-decimals + 1e-6
+    return 0.0
 
 
 def to_logits(answers: np.ndarray, kind: str, num_classes: int) -> np.ndarray:

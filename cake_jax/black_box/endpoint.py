@@ -63,6 +63,9 @@ class Endpoint:
     )
 
     def __post_init__(self) -> None:
+        if "authorization" in map(str.lower, self.headers):
+            # Without an `auth` of its own, a session replaces the user's authorization by that of a .netrc file.
+            self._session.auth = lambda request: request
         if urlsplit(self.url).scheme not in ("http", "https") or not urlsplit(self.url).hostname:
             raise CakeError(f"Endpoint.url: {self.name} is no address that begins with https:// or http://")
         checks.one_of("Endpoint.body", self.body, _TYPES)

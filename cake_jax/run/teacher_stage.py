@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,10 @@ def _source(black_box: BlackBoxSettings, teacher: Teacher | None) -> Any:
 
 
 def _function(name: str) -> Callable[..., Any]:
-    """The function `module:name`."""
+    """The function `module:name`. The module may be in the current folder."""
     module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:

@@ -12,6 +12,7 @@ from cake_errors import message_of
 
 from cake_jax import teachers
 from cake_jax.black_box import BlackBox, Ledger, QuerySettings, Unanswered, black_box
+from cake_jax.black_box.answer_kinds import checked_answers
 from cake_jax.types import DataSpec
 
 SPEC = DataSpec((2,), 3, mean=(0.5, 0.25), std=(0.5, 0.25), low=0.0, high=1.0)
@@ -99,6 +100,14 @@ def test_softmax_of_labels_is_one_hot(box):
     labels = np.array([2, 0, 1, 2])
     answer = jax.nn.softmax(box(lambda x: labels.tolist(), answers="labels").predict(inputs(4)))
     np.testing.assert_array_equal(answer, np.eye(3)[labels])
+
+
+def test_rounded_scores_are_accepted_within_their_rounding():
+    """Nine of 0.104 and one of 0.064 are rounded to 0.10 and 0.06, whose sum is 0.96."""
+    scores = np.array([[0.104] * 9 + [0.064]])
+    np.testing.assert_allclose(checked_answers(scores.round(2), "scores", 1, 10), scores.round(2))
+    assert "0.96" in message_of(checked_answers, 0.96 * scores, "scores", 1, 10)
+    assert "0.9" in message_of(checked_answers, np.full((1, 10), 0.09), "scores", 1, 10)
 
 
 def test_softmax_of_scores_is_the_scores(box):
@@ -280,7 +289,8 @@ def test_failed_request_is_not_repeated_for_other_inputs(box, tmp_path):
         ("labels", ["0", "1", "2"], ("<U1",)),
         ("labels", [True, False, True], ("bool",)),
         ("labels", None, ("()",)),
-        ("scores", np.full((3, 3), 0.3), ("0.9", "set answers to logits")),
+        ("scores", np.full((3, 3), 0.2), ("0.6", "set answers to logits")),
+        ("scores", np.full((3, 3), 0.3001), ("0.9", "set answers to logits")),
         ("scores", [[0.5, 0.6, -0.1]] * 3, ("-0.1", "set answers to logits")),
         ("scores", [[0.5, 0.5, float("nan")]] * 3, ("not finite",)),
         ("scores", np.full((3, 4), 0.25), ("(3, 4)", "(3, 3)")),

@@ -71,6 +71,15 @@ def test_server_answers_with_logits(body):
     assert {headers["Authorization"] for headers in server.headers} == {"secret"}
 
 
+@pytest.mark.parametrize(("headers", "sent"), [({"Authorization": "secret"}, "secret"), ({}, "Basic YTpi")])
+def test_netrc_does_not_replace_the_authorization_of_the_user(headers, sent, tmp_path, monkeypatch):
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login a password b\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with Server() as server, connected(server, headers=headers) as teacher:
+        teacher.predict(inputs(5))
+    assert [headers["Authorization"] for headers in server.headers] == [sent]
+
+
 @pytest.mark.parametrize("body", ["json", "npy"])
 def test_server_answers_with_labels(body):
     server = Server(answer=lambda x: (x[:, 0] > 0.5).astype(np.int64))

@@ -112,6 +112,15 @@ def test_a_function_labels_views_of_the_samples_of_an_earlier_run(function, fini
     assert function.num_rows == results["ledger"]["queries"] == 4 * 128
 
 
+def test_the_module_of_a_function_may_be_in_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "model_of_mine.py").write_text("def classify(pixels):\n    return (pixels[:, 0] > 0).astype(int)\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    config = small_config(**{"black_box.function": "model_of_mine:classify", "run.evaluation": False})
+    results = runs.run(config, tmp_path / "run", report=False)
+    assert results["ledger"]["queries"] == 120
+
+
 def test_a_function_is_not_queried_for_the_test_set(function, tmp_path):
     results = runs.run(small_config(**FUNCTION), tmp_path / "run")
     assert results["teacher"] == {"test_accuracy": None, "num_params": None}
