@@ -175,6 +175,9 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
     pixels: dict[str, Any] = {name: tuple(map(float, config.dataset[name])) for name in ("mean", "std")}
     spec = dataclasses.replace(spec, **{name: values for name, values in pixels.items() if values})
     black_box, stages = _black_box(config), Stages(**config.run)
+    teacher, student = _teacher(config, black_box, spec), _student(config, spec)
+    views = _views(config, student)
+    samples = _samples(config, method, spec, black_box.queries.budget - views if black_box else None)
     if dataset.name == "none" and stages.evaluation:
         warnings.warn("dataset.name: none, so accuracy and agreement are not measured", CakeWarning, stacklevel=2)
         stages = dataclasses.replace(stages, evaluation=False)
@@ -184,12 +187,12 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
         data=dataset,
         spec=spec,
         stages=stages,
-        teacher=_teacher(config, black_box, spec),
+        teacher=teacher,
         black_box=black_box,
-        samples=_samples(config, method, spec),
-        student=_student(config, spec),
+        samples=samples,
+        student=student,
         metrics_writers=tuple(name for name in WRITERS if config.log[name]),
-        document=json.loads(config.to_json_best_effort()),
+        document=_document(config, teacher, samples, student),
     )
     methods.check_access(config.method, settings.access)
     if dataset.name == "none":
@@ -202,30 +205,53 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
             raise CakeError(f"method: '{config.method}' needs data, and dataset.name is none")
     if settings.teacher.source == "none" and (stages.synthesis or stages.evaluation):
         raise CakeError("run.teacher: off, so name a finished run in teacher.from_run, or a file in teacher.weights")
-    if stages.student and settings.student.views.ask:
-        if settings.teacher.source == "none":
-            raise CakeError("student.views.ask: the teacher must label the views, so name its run in teacher.from_run")
-        if black_box:
-            _check_views(settings, black_box)
+    if stages.student and student.views.ask and settings.teacher.source == "none":
+        raise CakeError("student.views.ask: the teacher must label the views, so name its run in teacher.from_run")
     if stages.student and not stages.synthesis and not settings.samples.from_run:
         raise CakeError("run.synthesis: off, so name a finished run in synthesis.from_run")
+    if black_box:
+        _check_budget(settings, black_box.queries.budget, views)
     return settings
 
 
-def _check_views(settings: RunSettings, black_box: BlackBoxSettings) -> None:
-    """Refuses views that a black box cannot label."""
-    student, budget = settings.student, black_box.queries.budget
-    steps, batch_size = trainer.epoch_size(student.training, settings.samples.synthesis.num_samples)
-    if student.views.adversary:
+def _document(
+    config: ConfigDict, teacher: TeacherSettings, samples: SamplesSettings, student: StudentSettings
+) -> dict[str, Any]:
+    """The config as JSON values, with the learning rates and the budget of the method that other fields decide."""
+    document = json.loads(config.to_json_best_effort())
+    document["teacher"]["learning_rate"] = teacher.training.peak_rate
+    document["student"]["learning_rate"] = student.training.peak_rate
+    if hasattr(samples.synthesis, "budget"):
+        document["methods"][config.method]["budget"] = samples.synthesis.budget
+    return document
+
+
+def _views(config: ConfigDict, student: StudentSettings) -> int:
+    """The number of views that the teacher labels for the student, at most."""
+    if not (config.run.student and student.views.ask):
+        return 0
+    count = config.synthesis.num_batches * config.synthesis.batch_size
+    steps, batch_size = trainer.epoch_size(student.training, count)
+    return student.training.epochs * steps * batch_size
+
+
+def _check_budget(settings: RunSettings, budget: int, views: int) -> None:
+    """Refuses samples and views that the budget of a black box does not pay, and views that it cannot label."""
+    student, samples = settings.student, settings.samples
+    asks = settings.stages.student and student.views.ask
+    if asks and student.views.adversary:
         raise CakeError("student.views.adversary: it needs the teacher's gradients, which a black box withholds; set 0")
-    views = student.training.epochs * steps * batch_size
-    if views > budget:
-        raise CakeError(
-            f"student.views.ask: {views:,} views exceed the black box's budget of {budget:,} queries; lower "
-            "student.epochs, or let the student learn from stored labels, as configs/digits.py:stored does"
-        )
-    if settings.access == "labels" and student.loss.distance != "kl":
+    if asks and settings.access == "labels" and student.loss.distance != "kl":
         raise CakeError("student.distance: the teacher gives labels alone, which have no logits to compare; use kl")
+    is_made = settings.stages.synthesis and not samples.from_run
+    method = methods.get(settings.method)
+    made = methods.total_queries(method, samples.synthesis, settings.access).forward if is_made else 0
+    if made + views > budget:
+        advice = ", or let the student learn from stored labels, as configs/digits.py:stored does" if views else ""
+        raise CakeError(
+            f"black_box.budget: {budget:,} queries do not pay for {made:,} of the samples and {views:,} of the "
+            f"student's views; raise it, lower synthesis.num_batches{' or student.epochs' if views else ''}{advice}"
+        )
 
 
 def check_fields(config: ConfigDict) -> None:
@@ -245,7 +271,7 @@ def _training(validation_fraction: float) -> ConfigDict:
     section.model = ConfigDict({"name": "mlp", "options": ConfigDict()})  # options: fields of the Flax module
     section.epochs = 30
     section.batch_size = 256
-    section.learning_rate = 0.1
+    section.learning_rate = config_dict.placeholder(float)  # None: 0.1 for sgd, 1e-3 for adam and adamw
     section.optimizer = "sgd"  # sgd, adam or adamw
     section.schedule = "one_cycle"  # constant, one_cycle or multi_step
     section.momentum = 0.9
@@ -296,7 +322,8 @@ def _black_box(config: ConfigDict) -> BlackBoxSettings | None:
     return BlackBoxSettings(QuerySettings(**{**fields, **limits}), **others)
 
 
-def _samples(config: ConfigDict, method: methods.Method, spec: DataSpec) -> SamplesSettings:
+def _samples(config: ConfigDict, method: methods.Method, spec: DataSpec, budget: int | None) -> SamplesSettings:
+    """The samples' settings. A method's own budget is at most `budget`, unless that is None."""
     section = config.synthesis
     common = {f.name: section[f.name] for f in dataclasses.fields(SynthesisSettings)}
     weights = section.weights.to_dict()
@@ -309,6 +336,8 @@ def _samples(config: ConfigDict, method: methods.Method, spec: DataSpec) -> Samp
         common["langevin_temperature"] = 0.0
     else:
         own.pop("langevin_temperature", None)
+    if budget is not None and "budget" in own:
+        own["budget"] = max(1, min(own["budget"], budget))
     synthesis = method.prepare(method.settings(**{**common, **own}), spec)
     return SamplesSettings(synthesis, section.from_run, section.min_step_size, section.max_step_size)
 

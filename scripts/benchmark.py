@@ -36,6 +36,7 @@ from jax import Array, lax
 from machine import MATRIX_SIDE, describe as describe_machine, matrix_product
 
 from cake_jax import models, parallel, stream, teachers
+from cake_jax.arguments import parse_flags
 from cake_jax.precision import PRECISIONS
 from cake_jax.stores.samples import SampleStore
 from cake_jax.synthesis import SynthesisSettings, Weights, minibatch
@@ -341,4 +342,4 @@ def _row(case: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -40,6 +40,7 @@ from jax import Array, lax
 from machine import MATRIX_SIDE, describe as describe_machine, matrix_product
 
 from cake_jax import cost, models, parallel
+from cake_jax.arguments import parse_flags
 from cake_jax.training import DistillationLoss, Labels, TrainSettings, ViewSettings, trainer, views
 from cake_jax.types import DataSpec
 
@@ -236,4 +237,4 @@ def _disagreement(name: str, module: Any, variables: Any, x: np.ndarray, logits:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -52,6 +52,9 @@ def main() -> None:
         }
         runs.append({"title": title, **results, **figures})
     print(comparison.table(runs))
+    for one in runs:
+        for sign in one.get("warnings", ()):
+            print(f"warning: {one['title']}, seed {one['seed']}: {sign}")
     correlation = comparison.rank_correlation(runs)
     if correlation is not None:
         print(f"rank correlation of the agreements on starts and on the test set: {correlation:.2f}")

@@ -27,6 +27,7 @@ from ml_collections import config_flags
 
 import cake_jax
 from cake_jax import parallel
+from cake_jax.arguments import parse_flags
 from cake_jax.config import resolve
 from cake_jax.methods.zeroth_order import gradient_search
 from cake_jax.methods.zeroth_order.settings import DIRECTIONS, ZerothOrderSettings
@@ -153,4 +154,4 @@ def _draw(single: list[dict], on_the_way: list[dict], count: int) -> Figure:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -15,7 +15,6 @@ A run is named by its title in `scripts/compare.py`, or by its method and varian
 Cells under a heading of `HEADINGS` are computed. All others are kept as they are.
 """
 
-import argparse
 import json
 import math
 import re
@@ -25,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cake_jax.arguments import Parser
 from cake_jax.report.comparison import COLUMNS
 from cake_jax.report.tables import RunFigures, markdown, percent, run_figures
 
@@ -73,7 +73,7 @@ HEADINGS: dict[str, tuple[Callable[[RunFigures], float], Callable[[list[float]],
 
 def main() -> None:
     """Fills the tables of all pages, or compares them with the raw results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing, and fail if a table differs")
     check, wrong = parser.parse_args().check, []
     for page in PAGES:

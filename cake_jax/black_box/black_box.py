@@ -72,6 +72,11 @@ class BlackBox:
         return "labels" if self.answers == "labels" else "scores"
 
     @property
+    def budget(self) -> int:
+        """Largest number of queries over all runs with this ledger."""
+        return self._settings.budget
+
+    @property
     def queries(self) -> int:
         """Number of queries charged so far, over all runs with this ledger, whether they were answered or not."""
         return self._ledger.num_rows

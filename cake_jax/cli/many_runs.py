@@ -11,10 +11,14 @@ from typing import Any
 
 from absl import logging
 
-from cake_jax import data
+from cake_jax import checks, data
+from cake_jax.arguments import Parser
 from cake_jax.report import Record
 from cake_jax.run.run_folder import CONFIG, METRICS, load_run, saved_results
 from cake_jax.stores.metrics import MetricsLog
+
+# Flags of the command `cake-jax` that a script passes on to its runs, besides those of the config.
+_FLAGS_OF_RUNS = ("cpu_devices", "overwrite", "nooverwrite", "processes")
 
 
 def parse(description: str, lists: Mapping[str, tuple[str, str]]) -> tuple[argparse.Namespace, list[str]]:
@@ -26,17 +30,24 @@ def parse(description: str, lists: Mapping[str, tuple[str, str]]) -> tuple[argpa
 
     Returns:
       The values of `--config`, `--workdir`, `--out`, `--figure` and of `lists`. All other arguments, for each run.
+
+    Raises:
+      SystemExit: A flag is unknown or misses its value. One line on stderr says so.
     """
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = Parser(description)
     parser.add_argument("--config", required=True, help="config file of the runs")
     parser.add_argument("--workdir", type=Path, help="folder of the runs")
     parser.add_argument("--out", type=Path, help="JSON file for the results of all runs")
     parser.add_argument("--figure", type=Path, help="PNG file for the figure")
     for name, (default, text) in lists.items():
         parser.add_argument(f"--{name}", default=default, type=lambda value: value.split(","), help=text)
-    return parser.parse_known_args()
+    flags, others = parser.parse_known_args()
+    for argument in others:
+        name = argument.lstrip("-").partition("=")[0]
+        if argument.startswith("-") and not name.startswith("config.") and name not in _FLAGS_OF_RUNS:
+            similar = checks.did_you_mean(name, (*vars(flags), *_FLAGS_OF_RUNS))
+            parser.error(f"'{argument}' is no flag; see --help{similar}")
+    return flags, others
 
 
 def run(config: str, workdir: Path, arguments: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from cake_jax.methods.dfme import DFME
 from cake_jax.methods.generative import GENERATIVE
 from cake_jax.methods.ideal import IDEAL
 from cake_jax.methods.inversion import INVERSION
-from cake_jax.methods.method import GuideSettings, Method, Queries, Round
+from cake_jax.methods.method import GuideSettings, Method, Queries, Round, total_queries
 from cake_jax.methods.naive import NAIVE
 from cake_jax.methods.noise import NOISE
 from cake_jax.methods.real import REAL
@@ -58,4 +58,4 @@ def check_access(name: str, access: str) -> None:
         )
 
 
-__all__ = ["METHODS", "GuideSettings", "Method", "Queries", "Round", "check_access", "get"]
+__all__ = ["METHODS", "GuideSettings", "Method", "Queries", "Round", "check_access", "get", "total_queries"]

@@ -107,6 +107,12 @@ def label_queries(settings: SynthesisSettings, access: str, batch: int) -> Queri
     return Queries(forward=settings.batch_size)
 
 
+def total_queries(method: Method, settings: SynthesisSettings, access: str) -> Queries:
+    """The queries of all rounds, for a teacher that gives `access`. `settings` come from `prepare`."""
+    rounds = [method.queries(settings, access, batch) for batch in range(settings.num_batches)]
+    return Queries(*map(sum, zip(*rounds, strict=True)))
+
+
 def own_fields(kind: type[SynthesisSettings]) -> dict[str, dataclasses.Field]:
     """The fields that the class `kind` adds to `SynthesisSettings`, or declares again with another default."""
     declared = {

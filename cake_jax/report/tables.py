@@ -91,6 +91,7 @@ def summary_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
         ("synthetic samples", f"{run.samples:,} of {run.num_steps} steps"),
         ("teacher queries", f"{run.teacher_queries:,}"),
         ("seconds", ", ".join(f"{stage} {value:.1f}" for stage, value in run.seconds.items())),
+        *(("warning", sign) for sign in results.get("warnings", ())),
     ]
 
 

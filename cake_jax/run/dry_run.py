@@ -62,7 +62,7 @@ def describe(settings: RunSettings) -> str:
     if settings.samples.from_run:
         lines.append(f"synthesis  samples from {settings.samples.from_run}")
     elif stages.synthesis:
-        queries = _queries(settings)
+        queries = methods.total_queries(methods.get(settings.method), synthesis, settings.access)
         # Below gradients, methods work on the host too, and a remote teacher takes its own time.
         is_bound = ACCESS.index(methods.get(settings.method).access) < ACCESS.index("gradients")
         seconds = _synthesis_seconds(settings, queries, rate)
@@ -106,13 +106,6 @@ def _training_line(
         queries = f"; teacher queries: {f'{gradient:,} gradient, ' if gradient else ''}{examples:,} forward"
     seconds = flops / rate + how.epochs * steps * _TRAINING_STEP
     return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples{queries}; about {_time(seconds)}"
-
-
-def _queries(settings: RunSettings) -> methods.Queries:
-    """The queries of all rounds."""
-    method, synthesis = methods.get(settings.method), settings.samples.synthesis
-    rounds = [method.queries(synthesis, settings.access, batch) for batch in range(synthesis.num_batches)]
-    return methods.Queries(*map(sum, zip(*rounds, strict=True)))
 
 
 def _synthesis_seconds(settings: RunSettings, queries: methods.Queries, rate: float) -> float:

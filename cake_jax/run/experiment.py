@@ -7,12 +7,13 @@ data. The method `real` is the exception: it labels the real training data.
 
 import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from cake_jax import data, parallel, random_keys
 from cake_jax.files import write_atomically
-from cake_jax.run import results as results_lib, run_folder
+from cake_jax.run import results as results_lib, run_folder, warning_signs
 from cake_jax.run.evaluation_stage import evaluate_models
 from cake_jax.run.settings import RunSettings
 from cake_jax.run.student_stage import trained_student
@@ -58,7 +59,13 @@ def run(
 
 def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log: MetricsLog) -> dict[str, Any]:
     """Runs the stages in order, and writes results and report."""
-    run_keys = random_keys.run_keys(settings.seed)
+    run_keys, num_classes = random_keys.run_keys(settings.seed), settings.spec.num_classes
+    signs: list[str] = []
+
+    def warn(found: list[str]) -> None:
+        signs.extend(found)
+        for sign in found if parallel.is_first() else ():
+            print(f"warning: {sign}", file=sys.stderr)
 
     # Teacher
     teacher = own_teacher(run_keys.teacher, settings, workdir / run_folder.TEACHER, log)
@@ -66,9 +73,11 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
     with opened_black_box(settings, teacher, workdir) as box:
         # Samples
         store = stored_samples(run_keys.synthesis, settings, workdir, box or teacher, log)
+        warn(warning_signs.of_samples(log, num_classes))
 
         # Student
         student = trained_student(run_keys.student, settings, box or teacher, workdir / run_folder.STUDENT, store, log)
+        warn(warning_signs.of_student(log, num_classes))
 
         # Only the first process evaluates and reports
         if not parallel.is_first():
@@ -82,7 +91,10 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
 
         # Results and report
         collected = results_lib.collect(settings, teacher, student, store, figures, log)
-        results = {**names, **collected, "ledger": {"queries": box.queries} if box else None}
+        of_teacher, of_student = collected["teacher"], collected["student"]
+        warn(warning_signs.of_results(of_teacher["test_accuracy"], of_student["test_agreement"], num_classes))
+        ledger = {"queries": box.queries} if box else None
+        results = {**names, **collected, "ledger": ledger, "warnings": signs}
     # Matplotlib takes half a second to import, so it is imported after the stages.
     from cake_jax import report
 

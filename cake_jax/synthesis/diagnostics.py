@@ -25,6 +25,7 @@ class SynthesisInfo(NamedTuple):
       target_accuracy: Share of the samples that the teacher assigns to their target class.
       class_balance: Entropy of the histogram of the teacher's predicted classes, divided by log K. 1 if all classes are
         equally frequent, 0 if there is only one.
+      confidence: Mean of the teacher's highest probability.
       logit_gap_start: Logit gap of the start samples, median over the sets.
       logit_gap: Logit gap of the final samples, median over the sets.
     """
@@ -36,6 +37,7 @@ class SynthesisInfo(NamedTuple):
     entropy: float
     target_accuracy: float
     class_balance: float
+    confidence: float
     logit_gap_start: float
     logit_gap: float
 
@@ -72,6 +74,7 @@ def _diagnostics(
         "entropy": losses.negative_entropy(jax.nn.softmax(logits).mean(axis=0)),
         "target_accuracy": (logits.argmax(-1) == target).mean(),
         "class_balance": _balance(jnp.bincount(logits.argmax(-1), length=logits.shape[-1])),
+        "confidence": jax.nn.softmax(logits).max(axis=-1).mean(),
         "logit_gap_start": jnp.median(gap if gap_start is None else gap_start),
         "logit_gap": jnp.median(gap),
     }

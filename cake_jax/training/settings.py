@@ -7,7 +7,8 @@ from cake_jax.augment import check as check_augmentation
 from cake_jax.precision import PRECISIONS
 from cake_jax.types import DataSpec
 
-OPTIMIZERS = ("sgd", "adam", "adamw")
+# The optimizers, and the highest learning rate of each if the settings name none.
+LEARNING_RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class TrainSettings:
     Attributes:
       epochs: Number of passes over the data.
       batch_size: Number of examples in a step, over all devices. A data set with fewer examples is one batch.
-      learning_rate: The highest learning rate.
+      learning_rate: The highest learning rate. None takes that of the optimizer in `LEARNING_RATES`.
       optimizer: `sgd` (with momentum), `adam` or `adamw`.
       schedule: Schedule of the learning rate over the steps: `constant`, `one_cycle` or `multi_step`.
       momentum: Momentum of SGD.
@@ -33,7 +34,7 @@ class TrainSettings:
 
     epochs: int = 30
     batch_size: int = 256
-    learning_rate: float = 0.1
+    learning_rate: float | None = None
     optimizer: str = "sgd"
     schedule: str = "one_cycle"
     momentum: float = 0.9
@@ -41,6 +42,11 @@ class TrainSettings:
     validation_fraction: float = 0.1
     augment: tuple[str, ...] = ()
     precision: str = "float32"
+
+    @property
+    def peak_rate(self) -> float:
+        """The highest learning rate: `learning_rate`, or that of the optimizer."""
+        return LEARNING_RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
 
 
 # The default settings of a student: a hundredth of the samples is held out.
@@ -58,9 +64,13 @@ def checked(settings: TrainSettings, spec: DataSpec, stage: str) -> TrainSetting
     Raises:
       CakeError: A value does not fit. The message names its field and what to do.
     """
-    for name in ("epochs", "batch_size", "learning_rate"):
-        checks.above_zero(f"{stage}.{name}", getattr(settings, name))
-    checks.one_of(f"{stage}.optimizer", settings.optimizer, OPTIMIZERS)
+    checks.one_of(f"{stage}.optimizer", settings.optimizer, LEARNING_RATES)
+    for name, value in (
+        ("epochs", settings.epochs),
+        ("batch_size", settings.batch_size),
+        ("learning_rate", settings.peak_rate),
+    ):
+        checks.above_zero(f"{stage}.{name}", value)
     checks.one_of(f"{stage}.schedule", settings.schedule, schedules.TRAINING_SCHEDULES)
     checks.one_of(f"{stage}.precision", settings.precision, PRECISIONS)
     checks.fraction(f"{stage}.validation_fraction", settings.validation_fraction)

@@ -205,7 +205,8 @@ def epochs(
         state = TrainState(params, model_state, opt_state, epoch + 1)
         mean_loss, accuracy = (float(np.concatenate(part).mean()) for part in zip(*figures, strict=True))
         if not np.isfinite(mean_loss):
-            raise CakeError(f"training: the loss is {mean_loss} in epoch {int(state.epoch)}; lower the learning_rate")
+            rate = f"lower the learning_rate, which is {settings.peak_rate:g}"
+            raise CakeError(f"training: the loss is {mean_loss} in epoch {int(state.epoch)}; {rate}")
         per_example = functools.partial(_losses, module, loss, params, batch_size=batch_size)
         held_out = _validate(as_model(module, state, spec), x[validation], _rows(labels, validation), per_example)
         yield state, EpochInfo(int(state.epoch), mean_loss, accuracy, *held_out)
@@ -234,7 +235,7 @@ def as_model(module: Module, state: TrainState, spec: DataSpec) -> Teacher:
 
 
 def _optimizer(settings: TrainSettings, num_steps: int) -> optax.GradientTransformation:
-    rate = schedules.learning_rate(settings.learning_rate, num_steps, schedule=settings.schedule)
+    rate = schedules.learning_rate(settings.peak_rate, num_steps, schedule=settings.schedule)
     if settings.optimizer == "adamw":
         return optax.adamw(rate, weight_decay=settings.weight_decay)
     rule = optax.sgd(rate, momentum=settings.momentum) if settings.optimizer == "sgd" else optax.adam(rate)

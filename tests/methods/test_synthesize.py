@@ -162,3 +162,12 @@ def test_real_data_are_needed_by_the_method_that_reads_them():
 
 def test_an_unknown_method_is_refused():
     assert message_of(cake_jax.synthesize, KEY, WAVE, PLANE, method="magic").startswith("method: 'magic' is not one of")
+
+
+def test_a_method_s_own_budget_is_at_most_that_of_the_black_box():
+    """By default `zeroth_order` would spend a million queries."""
+    box = BlackBox(ANSWERS["scores"], PLANE, QuerySettings("scores", budget=400))
+    settings = SynthesisSettings(num_batches=2, batch_size=20, num_groups=2, num_steps=4)
+    samples = cake_jax.synthesize(KEY, box, PLANE, settings, method="zeroth_order")
+    assert samples.num_samples == 40
+    assert 200 < box.queries <= 400

@@ -65,15 +65,40 @@ def test_the_run_s_own_teacher_is_queried_once_for_each_sample(finished, tmp_pat
 
 def test_a_budget_is_never_passed_and_a_larger_one_goes_on(finished, tmp_path):
     """The budget and the number of tries may change between a stop and the next start. The answers may not."""
-    fields = {"teacher.from_run": str(finished), "run.evaluation": False}
-    message = message_of(runs.run, small_config(**fields, **{"black_box.budget": 119}), tmp_path)
-    assert "beyond the budget of 119, of which 80 are spent" in message
-    assert load_run(tmp_path).samples.count == 80
-    config = small_config(**fields, **{"black_box.tries": 2})
-    assert runs.run(config, tmp_path, report=False)["ledger"] == {"queries": 120}
-    assert json.loads((tmp_path / "config.json").read_text())["black_box"]["budget"] == 120
+    fields = {"teacher.from_run": str(finished), "run.evaluation": False, **spent_ledger(finished, tmp_path)}
+    folder = tmp_path / "run"
+    message = message_of(runs.run, small_config(**fields, **{"black_box.budget": 159}), folder)
+    assert "beyond the budget of 159, of which 120 are spent" in message
+    assert load_run(folder).samples.count == 80
+    config = small_config(**fields, **{"black_box.tries": 2, "black_box.budget": 160})
+    assert runs.run(config, folder, report=False)["ledger"] == {"queries": 160}
+    assert json.loads((folder / "config.json").read_text())["black_box"]["budget"] == 160
     config.black_box.answers = "scores"
-    assert "differs in black_box.answers" in message_of(runs.run, config, tmp_path)
+    assert "differs in black_box.answers" in message_of(runs.run, config, folder)
+
+
+def test_a_run_that_its_budget_cannot_pay_is_refused_before_it_spends_anything(function, tmp_path):
+    message = message_of(runs.run, small_config(**{**FUNCTION, "black_box.budget": 119}), tmp_path / "run")
+    assert message.startswith("black_box.budget: 119 queries do not pay for 120 of the samples and 0 of the student's")
+    assert function.num_rows == 0
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_method_s_own_budget_is_what_the_black_box_has_left(function, tmp_path):
+    """424 queries less 64 views are three for each of 120 samples. Of these, a pair's three bisections need five."""
+    fields = {**FUNCTION, **VIEWS, "student.epochs": 1, "black_box.budget": 424, "run.evaluation": False}
+    results = runs.run(small_config(**fields, method="zeroth_order"), tmp_path, report=False)
+    assert results["queries"]["synthesis"] == {"forward": 120 + 3 * 60, "gradient": 0}
+    assert json.loads((tmp_path / "config.json").read_text())["methods"]["zeroth_order"]["budget"] == 424 - 64
+    assert function.num_rows <= 424
+
+
+def spent_ledger(finished, folder):
+    """The field of a ledger from which another run has spent 40 queries."""
+    field = {"black_box.ledger": str(folder / "spent.sqlite")}
+    fields = {"teacher.from_run": str(finished), "seed": 1, "synthesis.num_batches": 1, "run.evaluation": False}
+    runs.run(small_config(**fields, **field), folder / "spender", report=False)
+    return field
 
 
 # The stored samples are answered already, so views without fresh inputs would cost less.
@@ -87,20 +112,21 @@ def test_views_are_charged_to_the_budget(finished, tmp_path):
     results = runs.run(small_config(**fields), tmp_path / "run")
     assert results["queries"]["student"] == {"forward": 4 * 64, "gradient": 0}
     assert results["ledger"] == {"queries": 120 + 4 * 64}
-    fields["black_box.budget"] = 4 * 64 - 1
+    fields["black_box.budget"] = 120 + 4 * 64 - 1
     message = message_of(runs.run, small_config(**fields), tmp_path / "too_small")
-    assert message.startswith("student.views.ask: 256 views exceed the black box's budget of 255 queries")
+    assert message.startswith("black_box.budget: 375 queries do not pay for 120 of the samples and 256 of the")
     assert not (tmp_path / "too_small").exists()
 
 
 def test_a_stopped_student_pays_for_no_view_twice(finished, tmp_path):
-    """The budget ends in the third epoch. The run then goes on with the saved state, and ends in the same student."""
+    """The budget ends in the last epoch. The run then goes on with the saved state, and ends in the same student."""
     fields = {**VIEWS, "teacher.from_run": str(finished), "run.evaluation": False}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     runs.run(small_config(**fields), whole, report=False)
-    message = message_of(runs.run, small_config(**{**fields, "black_box.budget": 4 * 64}), stopped)
-    assert "beyond the budget of 256" in message
-    assert runs.run(small_config(**fields), stopped, report=False)["ledger"] == {"queries": 120 + 4 * 64}
+    fields |= spent_ledger(finished, tmp_path)
+    assert "beyond the budget of 376" in message_of(runs.run, small_config(**fields), stopped)
+    fields["black_box.budget"] += 40
+    assert runs.run(small_config(**fields), stopped, report=False)["ledger"] == {"queries": 40 + 120 + 4 * 64}
     students = [load_run(folder).student.variables for folder in (whole, stopped)]
     jax.tree.map(np.testing.assert_array_equal, *students)
 

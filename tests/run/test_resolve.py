@@ -47,7 +47,7 @@ BLACK_BOX = {"method": "noise", "black_box.answers": "labels", "black_box.budget
         ({**BLACK_BOX, "student.views.ask": True, "student.views.adversary": 0.5}, "student.views.adversary: "),
         (
             {"student.views.ask": True, "method": "noise", "black_box.answers": "labels", "black_box.budget": 9},
-            "student.views.ask: ",
+            "black_box.budget: 9 ",
         ),
         ({**BLACK_BOX, "student.views.ask": True, "student.distance": "l2", "student.epochs": 1}, "student.distance: "),
         ({"synthesis.num_batches": 0}, "synthesis.num_batches: 0 "),

@@ -87,3 +87,12 @@ def test_pytorch_computes_the_same_step(name, shape, options, monkeypatch):
     found = torch_baseline.disagreement(name, teacher, x, target, settings)
     assert set(found) == {"loss", "gradient"}
     assert max(found.values()) < 1e-4
+
+
+@pytest.mark.parametrize("script", ["benchmark", "benchmark_training", "gradient_estimates"])
+def test_a_wrong_flag_is_answered_in_one_line(script):
+    command = [sys.executable, str(SCRIPTS / f"{script}.py"), "--nerworks=mlp"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: Unknown command line flag 'nerworks'")
+    assert len(ended.stderr.splitlines()) == 1

@@ -58,12 +58,29 @@ def test_a_failed_run_is_named(code, has_results, tmp_path, monkeypatch):
 
 
 def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):
-    others = ["--config.seed=3", "--overwrite", "--work=x", "--cpu_devices", "2"]
+    others = ["--config.seed=3", "--overwrite", "--cpu_devices", "2"]
     monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", *others, "--seeds=1,2"])
     flags, unknown = many_runs.parse("A script.", {"seeds": ("0", "seeds"), "methods": ("cake,lake", "methods")})
     assert unknown == others
     assert (flags.config, flags.seeds, flags.methods) == ("a.py", ["1", "2"], ["cake", "lake"])
     assert (flags.workdir, flags.out, flags.figure) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--config=a.py", "--method=cake"], "error: '--method=cake' is no flag; see --help; did you mean methods?"),
+        (["--config=a.py", "--xyz"], "error: '--xyz' is no flag; see --help"),
+        (["--config=a.py", "--out"], "error: argument --out: expected one argument; see --help"),
+        ([], "error: the following arguments are required: --config; see --help"),
+    ],
+)
+def test_a_wrong_flag_is_answered_in_one_line(arguments, line, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        many_runs.parse("A script.", {"methods": ("cake,lake", "methods")})
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"{line}\n"
 
 
 @pytest.mark.parametrize(("arguments", "code"), [(["--help"], 0), ([], 2)])

@@ -6,7 +6,7 @@ import pytest
 from cake_errors import message_of
 from small_training import SETTINGS, SPEC
 
-from cake_jax.training import checked
+from cake_jax.training import TrainSettings, checked
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,10 @@ def test_values_out_of_range_are_refused_by_field(change, message):
 
 def test_valid_settings_are_returned():
     assert checked(SETTINGS, SPEC, "teacher") is SETTINGS
+
+
+def test_each_optimizer_has_a_rate_of_its_own_unless_one_is_given():
+    rates = {name: TrainSettings(optimizer=name).peak_rate for name in ("sgd", "adam", "adamw")}
+    assert rates == {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}
+    assert dataclasses.replace(TrainSettings(), optimizer="adamw").peak_rate == 1e-3
+    assert TrainSettings(optimizer="adamw", learning_rate=0.02).peak_rate == 0.02

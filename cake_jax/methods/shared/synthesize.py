@@ -1,6 +1,8 @@
 """Synthesis with any method, in memory: `cake_jax.synthesize`."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import flax.linen as nn
 from jax import Array
@@ -34,7 +36,8 @@ def synthesize(
         `[B, K]`.
       spec: Specification of the inputs.
       settings: Settings of the method's own class, such as `IdealSettings`, or plain `SynthesisSettings`. In plain
-        settings, a field left at its default gets the method's default.
+        settings, a field left at its default gets the method's default. A method's own budget is at most that of a
+        `BlackBox`.
       method: A name in `methods.METHODS`.
       guide: Architecture of the guide student, for methods that have one. By default the MLP of `cake_jax.models`.
       data: Real training data, x `[N, *spec.shape]` and classes `[N]`, for the method `real`.
@@ -77,7 +80,10 @@ def stream(
     if data is not None:
         x = as_inputs(data[0], spec, "data")
         data = x, as_classes(data[1], spec.num_classes, len(x), "data")
-    prepared = chosen.prepare(with_method_defaults(chosen.settings, settings), spec)
+    own: Any = with_method_defaults(chosen.settings, settings)
+    if hasattr(own, "budget") and hasattr(teacher, "budget"):
+        own = dataclasses.replace(own, budget=min(own.budget, teacher.budget))
+    prepared = chosen.prepare(own, spec)
     state = chosen.init(random_keys.method_state(key), spec, prepared, data)
     student = None
     if chosen.guide:

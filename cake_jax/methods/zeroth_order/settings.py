@@ -23,7 +23,7 @@ class ZerothOrderSettings(SynthesisSettings):
 
     Attributes:
       search: The kind of search. `gradient` needs scores, `boundary` needs labels, `auto` chooses by the access.
-      budget: Highest number of queries of the whole synthesis.
+      budget: Highest number of queries of the whole synthesis. A black box lowers it to its own.
       num_looks: Number of looks at the teacher during the T steps of a sample. 0 chooses by the budget.
       num_directions: q, the number of directions of a look. 0 chooses by the budget.
       directions: One of `DIRECTIONS`, or `auto`: smooth for images, else coordinate.
@@ -66,7 +66,7 @@ def prepare(settings: ZerothOrderSettings, spec: DataSpec) -> ZerothOrderSetting
     if (bisections if settings.search == "boundary" else directions) < min(1, settings.num_steps):
         raise CakeError(
             f"methods.zeroth_order.budget: {settings.budget} leaves {per_sample} queries a sample, which are too few; "
-            "raise it or lower synthesis.num_batches"
+            "raise it (and black_box.budget) or lower synthesis.num_batches"
         )
     return dataclasses.replace(settings, num_looks=looks, num_directions=directions, bisections=bisections)
 

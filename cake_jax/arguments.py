@@ -1,0 +1,43 @@
+"""Command lines of scripts, whose errors are one line each."""
+
+import argparse
+import sys
+from typing import NoReturn
+
+from absl import flags
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser of command lines that reports an error in one line, without the usage."""
+
+    def __init__(self, description: str | None) -> None:
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(description=description, formatter_class=formatter, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the message on stderr, and exits with code 2."""
+        _exit(message)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """The flags parser for `absl.app.run` that reports an error in one line.
+
+    Args:
+      argv: The command line.
+
+    Returns:
+      The arguments that are no flags.
+
+    Raises:
+      SystemExit: A flag is unknown, or a value does not fit.
+    """
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _exit(str(error))
+
+
+def _exit(message: str) -> NoReturn:
+    text = " ".join(message.split())
+    print(f"error: {text.rstrip('.')}{'' if 'see --help' in text else '; see --help'}", file=sys.stderr)
+    sys.exit(2)
