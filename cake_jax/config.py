@@ -169,10 +169,12 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
       CakeError: A value does not fit. The message names its field.
     """
     check_fields(config)
+    if not 0 <= config.seed < 2**32:
+        raise CakeError(f"seed: {config.seed} is not in [0, 2**32)")
     method = methods.get(config.method)
     dataset = DataSettings(**{f.name: _typed(config.dataset[f.name]) for f in dataclasses.fields(DataSettings)})
     spec = data.spec_of(dataset, saved_spec(Path(workdir) if workdir else None, config.teacher.from_run))
-    pixels: dict[str, Any] = {name: tuple(map(float, config.dataset[name])) for name in ("mean", "std")}
+    pixels: dict[str, Any] = {name: _numbers(f"dataset.{name}", config.dataset[name]) for name in ("mean", "std")}
     spec = dataclasses.replace(spec, **{name: values for name, values in pixels.items() if values})
     black_box, stages = _black_box(config), Stages(**config.run)
     teacher, student = _teacher(config, black_box, spec), _student(config, spec)
@@ -358,6 +360,18 @@ def _student(config: ConfigDict, spec: DataSpec) -> StudentSettings:
         if ModelSettings(**about["model"]).create(spec) != model.create(spec):
             raise CakeError(f"student.from_run: {folder} holds another architecture; set student.model as in that run")
     return StudentSettings(model, training, loss, views, section.memory_gb * 2**30, section.from_run)
+
+
+def _numbers(field: str, values: Any) -> tuple[float, ...]:
+    """The values of a field that holds numbers.
+
+    Raises:
+      CakeError: A value is no number.
+    """
+    try:
+        return tuple(map(float, values))
+    except (TypeError, ValueError):
+        raise CakeError(f"{field}: {values!r} are not numbers; write (0.5,)") from None
 
 
 def _model(section: ConfigDict) -> ModelSettings:

@@ -28,6 +28,11 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run of another co
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what the run would do and cost, and do nothing.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with all its fields, and do nothing.")
 _MODEL_OPTION = re.compile(r"--?config\.(?P<model>teacher|student)\.model\.options\.(?P<name>\w+)=(?P<value>.*)", re.S)
+_WRONG_VALUE = re.compile(
+    r"flag --(?P<name>[\w.]+)=(?P<value>.*): (invalid literal for |could not convert string to |\('Non-)"
+    r"(?P<kind>int|float|boolean).*",
+    re.S,
+)
 _HELP_FULL = flags.DEFINE_bool("helpfull", False, "The same as --help.")
 _HELP = flags.DEFINE_bool("help", False, "List the flags, and do nothing.", short_name="h")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
@@ -67,7 +72,8 @@ def _run(argv: list[str]) -> int:
                 _CONFIG.value[model].model.options[name] = value
         config_lib.check_fields(_CONFIG.value)
     except Exception as error:  # absl and config files raise errors of any type
-        return _fail(_unknown_field(argv, error) or _missing_file(argv) or _error_of_config_file(error), 2)
+        known = _unknown_field(argv, error) or _wrong_value(error) or _missing_file(argv)
+        return _fail(known or _error_of_config_file(error), 2)
     if _PROCESSES.value:
         return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
     logging.set_verbosity(logging.ERROR)
@@ -146,12 +152,22 @@ def _names() -> tuple[str, str]:
     return Path(path).stem, variant
 
 
+def _wrong_value(error: Exception) -> CakeError | None:
+    """The error of a flag whose value has another type. absl shows the message of a Python function."""
+    found = _WRONG_VALUE.fullmatch(str(error))
+    if found is None:
+        return None
+    kind = {"int": "a whole number", "float": "a number", "boolean": "true or false"}[found["kind"]]
+    return CakeError(f"{found['name']}: '{found['value']}' is not {kind}")
+
+
 def _unknown_field(argv: list[str], error: Exception) -> CakeError | None:
     """The error of an override whose field does not exist. config_flags names only a part of the field."""
     message = str(error).replace("\\", "")
     names = [arg.lstrip("-").partition("=")[0] for arg in argv]
     for name in names:
-        if name.startswith("config.") and any(f"'{part}'" in message for part in name.split(".")[1:]):
+        is_named = any(f"'{part}'" in message for part in (name.removeprefix("config."), *name.split(".")[1:]))
+        if name.startswith("config.") and is_named:
             fields = [f"config.{field}" for field, _ in flat(config_lib.default().to_dict())]
             return CakeError(f"{name}: no such field; --print_config lists them{checks.did_you_mean(name, fields)}")
     return None

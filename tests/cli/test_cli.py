@@ -25,7 +25,11 @@ SMOKE = "--config=configs/two_moons.py:smoke"
     [
         ([DIGITS, "--config.synthesis.nmu_steps=3"], "config.synthesis.nmu_steps: no such field"),
         ([DIGITS, "--config.nope=3"], "config.nope: no such field"),
-        ([DIGITS, "--config.seed=abc"], "flag --config.seed=abc: "),
+        ([DIGITS, "--config.seed=abc"], "config.seed: 'abc' is not a whole number"),
+        ([DIGITS, "--config.student.learning_rate=fast"], "config.student.learning_rate: 'fast' is not a number"),
+        ([DIGITS, "--config.run.student=maybe"], "config.run.student: 'maybe' is not true or false"),
+        ([DIGITS, "--cpu_devices=x"], "cpu_devices: 'x' is not a whole number"),
+        ([DIGITS, "--config.run..student=1"], "config.run..student: no such field; "),
         ([f"{DIGITS}:nope"], "config: no variant 'nope'; there are smoke, "),
         ([DIGITS, "--config.synthesis.nmu_steps=3"], "did you mean config.synthesis.num_steps?"),
         (["--config=configs/nope.py"], "config: there is no file configs/nope.py"),

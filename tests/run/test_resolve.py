@@ -26,12 +26,15 @@ BLACK_BOX = {"method": "noise", "black_box.answers": "labels", "black_box.budget
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"seed": -1}, "seed: -1 "),
+        ({"seed": 2**32}, "seed: 4294967296 "),
         ({"method": "bread"}, "method: 'bread' "),
         ({"dataset.name": "imagenot"}, "dataset.name: 'imagenot' "),
         ({"dataset.max_train_examples": -1}, "dataset.max_train_examples: -1 "),
         ({"dataset.image_size": -1}, "dataset.image_size: -1 "),
         ({"dataset.mean": (1.0, 2.0, 3.0)}, "DataSpec.mean: "),
         ({"dataset.std": (0.0,)}, "DataSpec.std: "),
+        ({"dataset.std": ("a",)}, "dataset.std: ('a',) are not numbers"),
         ({"teacher.model.name": "vgg"}, "model.name: 'vgg' "),
         ({"student.model.name": "vgg"}, "model.name: 'vgg' "),
         ({"teacher.epochs": 0}, "teacher.epochs: 0 "),
