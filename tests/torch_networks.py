@@ -5,8 +5,19 @@ import torch
 from torch import nn
 
 
+class Padding(nn.Module):
+    """Every second pixel, and channels of zeros on both sides."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.more = outputs - inputs
+
+    def forward(self, x):
+        return nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.more // 2, self.more // 2))
+
+
 class Block(nn.Module):
-    def __init__(self, inputs, features, stride, bottleneck):
+    def __init__(self, inputs, features, stride, bottleneck, padding=False):
         super().__init__()
         outputs = 4 * features if bottleneck else features
         sizes = [(inputs, features, 1, 1), (features, features, 3, stride), (features, outputs, 1, 1)]
@@ -19,6 +30,8 @@ class Block(nn.Module):
         self.downsample = None
         if stride > 1 or inputs != outputs:
             self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            if padding:
+                self.downsample = Padding(inputs, outputs)
 
     def forward(self, x):
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -29,16 +42,17 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    def __init__(self, blocks, features, classes, bottleneck=False, imagenet_stem=False):
+    def __init__(self, blocks, features, classes, bottleneck=False, imagenet_stem=False, padding=False, channels=0):
         super().__init__()
         stem = (7, 2, 3) if imagenet_stem else (3, 1, 1)
-        self.conv1, self.bn1 = nn.Conv2d(3, features[0], *stem, bias=False), nn.BatchNorm2d(features[0])
+        inputs = channels or features[0]
+        self.conv1, self.bn1 = nn.Conv2d(3, inputs, *stem, bias=False), nn.BatchNorm2d(inputs)
         self.pool = nn.MaxPool2d(3, 2, 1) if imagenet_stem else nn.Identity()
-        self.stages, inputs = len(blocks), features[0]
+        self.stages = len(blocks)
         for stage, (count, width) in enumerate(zip(blocks, features, strict=True)):
             layers = []
             for number in range(count):
-                layers.append(Block(inputs, width, 2 if stage and not number else 1, bottleneck))
+                layers.append(Block(inputs, width, 2 if stage and not number else 1, bottleneck, padding))
                 inputs = 4 * width if bottleneck else width
             setattr(self, f"layer{stage + 1}", nn.Sequential(*layers))
         self.fc = nn.Linear(inputs, classes)
@@ -65,6 +79,74 @@ class VGG(nn.Module):
 
     def forward(self, x):
         return self.classifier(self.pool(self.features(x)).flatten(1))
+
+
+def unit(inputs, outputs, size=1, stride=1, groups=1, act=nn.ReLU6):
+    convolution = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), *([act()] if act else []))
+
+
+class InvertedResidual(nn.Module):
+    def __init__(self, inputs, outputs, expansion, stride):
+        super().__init__()
+        hidden, self.adds = expansion * inputs, stride == 1 and inputs == outputs
+        parts = [unit(inputs, hidden)] if expansion > 1 else []
+        parts += [unit(hidden, hidden, 3, stride, hidden), *unit(hidden, outputs, act=None)]
+        self.conv = nn.Sequential(*parts)
+
+    def forward(self, x):
+        return x + self.conv(x) if self.adds else self.conv(x)
+
+
+class MobileNetV2(nn.Module):
+    def __init__(self, strides, blocks, classes):
+        super().__init__()
+        expansions, widths = (1, 6, 6, 6, 6, 6, 6), (16, 24, 32, 64, 96, 160, 320)
+        parts, inputs = [unit(3, 32, 3, strides[0])], 32
+        for expansion, width, count, stride in zip(expansions, widths, blocks, strides[1:], strict=True):
+            for number in range(count):
+                parts.append(InvertedResidual(inputs, width, expansion, 1 if number else stride))
+                inputs = width
+        self.features = nn.Sequential(*parts, unit(inputs, 1280))
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, classes))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
+class ShuffleUnit(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        half, self.stride = outputs // 2, stride
+        if stride > 1:
+            depthwise = unit(inputs, inputs, 3, stride, inputs, act=None)
+            self.branch1 = nn.Sequential(*depthwise, *unit(inputs, half, act=nn.ReLU))
+        first = unit(inputs if stride > 1 else half, half, act=nn.ReLU)
+        self.branch2 = nn.Sequential(
+            *first, *unit(half, half, 3, stride, half, act=None), *unit(half, half, act=nn.ReLU)
+        )
+
+    def forward(self, x):
+        first, second = (self.branch1(x), x) if self.stride > 1 else x.chunk(2, 1)
+        x = torch.cat([first, self.branch2(second)], 1)
+        return x.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
+
+
+class ShuffleNetV2(nn.Module):
+    def __init__(self, features, blocks, classes):
+        super().__init__()
+        stem, *stages, last = features
+        self.conv1, self.pool = unit(3, stem, 3, 2, act=nn.ReLU), nn.MaxPool2d(3, 2, 1)
+        inputs = stem
+        for stage, (width, count) in enumerate(zip(stages, blocks, strict=True), 2):
+            units = [ShuffleUnit(width if number else inputs, width, 1 if number else 2) for number in range(count)]
+            setattr(self, f"stage{stage}", nn.Sequential(*units))
+            inputs = width
+        self.conv5, self.fc = unit(inputs, last, act=nn.ReLU), nn.Linear(last, classes)
+
+    def forward(self, x):
+        x = self.stage4(self.stage3(self.stage2(self.pool(self.conv1(x)))))
+        return self.fc(self.conv5(x).mean((2, 3)))
 
 
 class TimmAttention(nn.Module):
@@ -146,6 +228,8 @@ def train(network, size, classes, steps=3):
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight)
+        elif isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.bias, std=0.3)  # without ReLU between, the next batch norm's mean would stay 0
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), 1e-3)
     generator = torch.Generator().manual_seed(0)

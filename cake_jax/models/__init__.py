@@ -16,7 +16,9 @@ from cake_jax.models.ideal_networks import AlexNet, IdealCNN, IdealLeNet, IdealM
 from cake_jax.models.lenet import LeNet5
 from cake_jax.models.linear import LogisticRegression
 from cake_jax.models.mlp import MLP
+from cake_jax.models.mobilenet import MobileNetV2
 from cake_jax.models.resnet import ResNet
+from cake_jax.models.shufflenet import ShuffleNetV2
 from cake_jax.models.svm import RBFSVM, LinearSVM, PolynomialSVM
 from cake_jax.models.vgg import VGG
 from cake_jax.models.vit import SmallViT, ViT
@@ -35,6 +37,11 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "resnet4": (ResNet, {"blocks": (1, 1, 1, 1), "features": (32, 64, 128, 64), "imagenet_stem": True}),
     "resnet_tiny": (ResNet, {"blocks": (1, 1, 1), "features": (32, 64, 128), "stem_strides": 2}),
     "resnet_small": (ResNet, {"blocks": (2, 2, 2), "features": (32, 64, 128), "stem_strides": 2}),
+    **{f"resnet{6 * n + 2}": (ResNet, {"blocks": (n, n, n), "features": (16, 32, 64)}) for n in (3, 5, 9, 18)},
+    **{
+        f"resnet{6 * n + 2}x4": (ResNet, {"blocks": (n, n, n), "features": (64, 128, 256), "stem_features": 32})
+        for n in (1, 5)
+    },
     "resnet18": (ResNet, {"blocks": (2, 2, 2, 2)}),
     "resnet34": (ResNet, {"blocks": (3, 4, 6, 3)}),
     "resnet50": (ResNet, {"blocks": (3, 4, 6, 3), "bottleneck": True}),
@@ -46,6 +53,9 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "wrn_40_2": (WideResNet, {"depth": 40, "width": 2}),
     "vgg8_bn": (VGG, {"layers": (1, 1, 1, 1, 1), "smallest": 4}),
     "vgg11_bn": (VGG, {"layers": (1, 1, 2, 2, 2)}),
+    "vgg13_bn": (VGG, {"layers": (2, 2, 2, 2, 2), "smallest": 4}),
+    "mobilenet_v2": (MobileNetV2, {}),
+    "shufflenet_v2": (ShuffleNetV2, {}),
     "alexnet": (AlexNet, {}),
     "vit": (ViT, {}),
     "vit_small": (SmallViT, {}),

@@ -14,8 +14,9 @@ from cake_jax.models.operations import max_pool
 class VGG(nn.Module):
     """Stages of 3 x 3 convolutions with batch norm and ReLU, each followed by a 2 x 2 max-pool, and a head.
 
-    On 32 x 32 x 3 images of 10 classes, VGG-8 has 3,918,858 parameters and VGG-11 9,231,114. With `large_head` and 1000
-    classes, VGG-11 has torchvision's 132,868,840. The dropout of torchvision's head is left out.
+    On 32 x 32 x 3 images of 10 classes, VGG-8 has 3,918,858 parameters, VGG-11 9,231,114 and VGG-13 9,416,010. With
+    `large_head` and 1000 classes, VGG-11 has torchvision's 132,868,840 and VGG-13 its 133,053,736. The dropout of
+    torchvision's head is left out.
 
     Attributes:
       num_classes: Number of classes K.
@@ -25,8 +26,8 @@ class VGG(nn.Module):
       large_head: Whether an adaptive mean to 7 x 7 pixels and two dense layers of 4096 units precede the last layer.
         Otherwise a mean over the image does.
 
-    Source: Simonyan, Zisserman 2014 (arXiv 1409.1556), configuration A. VGG-8 is that of Tian, Krishnan, Isola 2019
-    (arXiv 1910.10699): on small images its last stages work on 4 x 4 pixels.
+    Source: Simonyan, Zisserman 2014 (arXiv 1409.1556), configurations A and B. VGG-8 and VGG-13's smallest side are those of
+    Tian, Krishnan, Isola 2019 (arXiv 1910.10699): on small images the last stages work on 4 x 4 pixels.
     """
 
     num_classes: int

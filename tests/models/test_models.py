@@ -37,6 +37,18 @@ TINY_VIT = {"patch": 2, "dim": 8, "depth": 2, "heads": 2, "mlp_dim": 12}
         ("logistic_regression", MNIST, None, 7_850),
         ("resnet4", MNIST, None, 427_882),
         ("resnet4", CIFAR, None, 431_018),
+        # Section 4.2 of the paper counts 0.27, 0.46, 0.85 and 1.7 million. Stem 432 + 32, head 650. With n = 3, the
+        # first stage has 14,016, the second 13,824 + 128 + 4 * 9,280, the third 55,296 + 256 + 4 * 36,992.
+        ("resnet20", CIFAR, {"shortcut": "padding"}, 464 + 650 + 14_016 + 51_072 + 203_520),
+        ("resnet20", CIFAR, {"shortcut": "padding"}, 269_722),
+        ("resnet32", CIFAR, {"shortcut": "padding"}, 464_154),
+        ("resnet56", CIFAR, {"shortcut": "padding"}, 853_018),
+        ("resnet110", CIFAR, {"shortcut": "padding"}, 1_727_962),
+        # The two projections have 16 * 32 + 64 and 32 * 64 + 128 parameters.
+        ("resnet20", CIFAR, None, 269_722 + 576 + 2_176),
+        ("resnet56", CIFAR, None, 853_018 + 576 + 2_176),
+        ("resnet8x4", CIFAR, None, 1_210_410),
+        ("resnet32x4", CIFAR, None, 7_410_730),
         ("resnet18", CIFAR, None, 11_173_962),
         ("resnet34", CIFAR, None, 21_282_122),
         ("resnet50", CIFAR, None, 23_520_842),
@@ -66,6 +78,9 @@ TINY_VIT = {"patch": 2, "dim": 8, "depth": 2, "heads": 2, "mlp_dim": 12}
         ("vgg11_bn", IMAGENET, {"large_head": True}, 132_868_840),
         # The convolutions with batch norm have 9,225,984, the dense layer from 512 to 10 has 5,130.
         ("vgg11_bn", CIFAR, None, 9_225_984 + 5_130),
+        ("vgg13_bn", IMAGENET, {"large_head": True}, 133_053_736),
+        ("mobilenet_v2", IMAGENET, None, 3_504_872),
+        ("shufflenet_v2", IMAGENET, None, 2_278_604),
         ("alexnet", MNIST, None, 2_163_210),
         ("ideal_lenet", MNIST, None, 29_034),
         ("ideal_mlp", MNIST, None, 468_874),

@@ -42,6 +42,11 @@ FAST = [
     ("cnn_adaptive_pool", DIGITS, {}),
     ("resnet4", TINY, {"blocks": (1, 1), "features": (32, 64)}),
     ("resnet18", TINY, {"blocks": (1, 1), "features": (8, 16)}),
+    ("resnet20", TINY, {"blocks": (1, 1, 1)}),
+    ("resnet8x4", TINY, {"features": (16, 24), "blocks": (1, 1), "stem_features": 8}),
+    ("vgg13_bn", TINY, {"layers": (1, 1), "features": (16, 32)}),
+    ("mobilenet_v2", TINY, {"strides": (1, 1, 1, 2, 1, 1, 1, 1), "blocks": (1,) * 7}),
+    ("shufflenet_v2", COLOUR, {"blocks": (1, 1, 1), "features": (8, 16, 32, 32, 64), "imagenet_stem": False}),
     ("resnet_tiny", COLOUR, {"features": (8, 16, 32)}),
     ("resnet_small", COLOUR, {"features": (8, 16, 32)}),
     ("wrn_16_1", TINY, {"depth": 10}),
@@ -61,6 +66,11 @@ FAST = [
 ]
 SLOW = [
     *[(f"resnet{depth}", TINY, {}) for depth in (4, 18, 34, 50, 101, 152)],
+    *[(f"resnet{kind}", COLOUR, {}) for kind in ("20", "32", "56", "110", "8x4", "32x4")],
+    ("resnet20", COLOUR, {"shortcut": "padding"}),
+    ("vgg13_bn", COLOUR, {}),
+    ("mobilenet_v2", COLOUR, {"strides": (1, 1, 1, 2, 2, 1, 2, 1)}),
+    ("shufflenet_v2", COLOUR, {"imagenet_stem": False}),
     *[(f"wrn_{kind}", TINY, {}) for kind in ("16_1", "16_2", "40_1", "40_2")],
     ("vgg8_bn", COLOUR, {}),
     ("vgg11_bn", TINY, {}),
@@ -110,4 +120,6 @@ def test_architecture_teaches_and_learns(name, spec, options):
         name = jax.tree_util.keystr(path, simple=True, separator="/")
         # A bias before batch norm has no effect, so it has no gradient.
         no_effect = name.startswith("Conv") and name.endswith("bias") and "batch_stats" in state.model_state
+        # Nor has the bias of a batch norm that only linear layers separate from the next one.
+        no_effect |= name.startswith(("InvertedResidual", "ShuffleUnit")) and "BatchNorm" in name and "bias" in name
         assert no_effect or not np.array_equal(old, new), f"{name} does not learn"

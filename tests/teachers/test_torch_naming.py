@@ -230,6 +230,35 @@ def test_weights_that_do_not_fit_are_refused(tensors, change, message):
     assert message in message_of(from_torch_weights, tensors, "resnet18", SPEC, RESNET)
 
 
+def test_names_that_do_not_fit_are_shown_beside_those_of_the_nearest_layout(tensors):
+    other = {f"stem.{name.replace('conv', 'convolution')}": tensor for name, tensor in tensors.items()}
+    other = {name.replace("bn", "norm").replace("fc", "head"): tensor for name, tensor in other.items()}
+    assert message_of(from_torch_weights, other, "resnet18", SPEC, RESNET) == (
+        "weights: these are not the weights of resnet18; its nearest layout, torchvision, begins with conv1.weight, "
+        "bn1.weight, bn1.bias, and the file with stem.convolution1.weight, stem.norm1.weight, stem.norm1.bias"
+    )
+
+
+def test_a_prefix_before_most_names_is_removed(tensors):
+    weights = {f"encoder.0.{name}": tensor for name, tensor in tensors.items()}
+    weights["fc.bias"] = weights.pop("encoder.0.fc.bias")
+    loaded = from_torch_weights(weights, "resnet18", SPEC, RESNET)
+    np.testing.assert_array_equal(loaded.variables["params"]["Dense_0"]["bias"], tensors["fc.bias"])
+
+
+def test_names_of_repdistiller_s_vgg():
+    model = make("vgg13_bn", {"layers": (1, 2), "features": (2, 3)})
+    assert [name for name in shapes_of(model, "RepDistiller") if name.endswith("weight")] == [
+        "block0.0.weight",
+        "block0.1.weight",
+        "block1.0.weight",
+        "block1.1.weight",
+        "block1.3.weight",
+        "block1.4.weight",
+        "classifier.weight",
+    ]
+
+
 @pytest.mark.parametrize("weights", [{}, {"state_dict": {}}], ids=str)
 def test_empty_weights_are_refused(weights):
     assert "state_dict" in message_of(from_torch_weights, weights, "resnet18", SPEC, RESNET)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 
 import jax
 import numpy as np
@@ -33,6 +34,31 @@ CASES = {
         "resnet50",
         {"blocks": (1, 2), "features": (8, 16)},
     ),
+    "resnet20, shallow": (
+        lambda: networks.ResNet((1, 1, 1), (16, 32, 64), 10),
+        "resnet20",
+        {"blocks": (1, 1, 1)},
+    ),
+    "resnet20, shortcuts of zeros": (
+        lambda: networks.ResNet((1, 1, 1), (16, 32, 64), 10, padding=True),
+        "resnet20",
+        {"blocks": (1, 1, 1), "shortcut": "padding"},
+    ),
+    "resnet8x4, narrow": (
+        lambda: networks.ResNet((1, 1, 1), (16, 24, 32), 10, channels=8),
+        "resnet8x4",
+        {"features": (16, 24, 32), "stem_features": 8},
+    ),
+    "mobilenet_v2, shallow": (
+        lambda: networks.MobileNetV2((1, 1, 1, 2, 2, 1, 2, 1), (1, 2, 1, 1, 1, 1, 1), 10),
+        "mobilenet_v2",
+        {"strides": (1, 1, 1, 2, 2, 1, 2, 1), "blocks": (1, 2, 1, 1, 1, 1, 1)},
+    ),
+    "shufflenet_v2, shallow": (
+        lambda: networks.ShuffleNetV2((24, 116, 232, 464, 1024), (2, 1, 1), 10),
+        "shufflenet_v2",
+        {"blocks": (2, 1, 1)},
+    ),
     "vgg11_bn, narrow": (
         lambda: networks.VGG((1, 1, 2, 2, 2), WIDTHS, 10),
         "vgg11_bn",
@@ -51,6 +77,21 @@ FULL = {
         lambda: networks.VGG((1, 1, 2, 2, 2), (64, 128, 256, 512, 512), 10),
         "vgg11_bn",
         {"large_head": True},
+    ),
+    "resnet32x4": (
+        lambda: networks.ResNet((5, 5, 5), (64, 128, 256), 10, channels=32),
+        "resnet32x4",
+        {},
+    ),
+    "mobilenet_v2": (
+        lambda: networks.MobileNetV2((2, 1, 2, 2, 2, 1, 2, 1), (1, 2, 3, 4, 3, 3, 1), 10),
+        "mobilenet_v2",
+        {},
+    ),
+    "shufflenet_v2": (
+        lambda: networks.ShuffleNetV2((24, 116, 232, 464, 1024), (4, 8, 4), 10),
+        "shufflenet_v2",
+        {},
     ),
     "vit_tiny": (lambda: networks.TimmViT(32, 16, 192, 12, 3, 768, 10), "vit", {}),
 }
@@ -123,6 +164,7 @@ def small():
 
 
 OPTIONS = {"blocks": (1, 1), "features": (8, 16)}
+RESNET = ("resnet18", IMAGES, OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -133,16 +175,81 @@ OPTIONS = {"blocks": (1, 1), "features": (8, 16)}
         lambda state: {f"module.{name}": tensor for name, tensor in state.items()},
         lambda state: {"state_dict": {f"model.{name}": tensor for name, tensor in state.items()}},
         lambda state: {"model": {f"module._orig_mod.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {"net": state, "acc": 93.1, "epoch": 199},
+        lambda state: {"model": {"state_dict": state}, "optimizer": {"lr": 0.1}},
+        lambda state: {"ema": {f"backbone.1.{name}": tensor for name, tensor in state.items()}},
+        lambda state: {
+            "n_averaged": torch.tensor(7),
+            **{f"module.{name}": tensor for name, tensor in state.items()},
+        },
+        lambda state: {"weights of the best epoch": state},
         lambda state: {
             name: torch.nn.Parameter(tensor, requires_grad=tensor.is_floating_point()) for name, tensor in state.items()
         },
     ],
-    ids=["plain", "wrapped", "DataParallel", "Lightning", "compiled", "parameters"],
+    ids=[
+        "plain",
+        "wrapped",
+        "DataParallel",
+        "Lightning",
+        "compiled",
+        "pytorch-cifar",
+        "twice",
+        "average",
+        "AveragedModel",
+        "any key",
+        "parameters",
+    ],
 )
 def test_files_of_torch_save_are_read(wrap, small, tmp_path, x):
     torch.save(wrap(small.state_dict()), tmp_path / "weights.pt")
     teacher = from_torch_weights(tmp_path / "weights.pt", "resnet18", IMAGES, OPTIONS)
     assert_same_logits(call(teacher, x), networks.logits(small, x))
+
+
+def renamed(state, *changes):
+    for old, new in changes:
+        state = {re.sub(old, new, name): tensor for name, tensor in state.items()}
+    return state
+
+
+LAYOUTS = {
+    "pytorch-cifar": [("downsample", "shortcut"), (r"^fc", "linear")],
+    "pytorch-cifar100": [
+        (r"^conv1", "conv1.0"),
+        (r"^bn1", "conv1.1"),
+        (r"layer(\d)\.(\d)\.conv1", lambda found: f"conv{int(found[1]) + 1}_x.{found[2]}.residual_function.0"),
+        (r"layer(\d)\.(\d)\.bn1", lambda found: f"conv{int(found[1]) + 1}_x.{found[2]}.residual_function.1"),
+        (r"layer(\d)\.(\d)\.conv2", lambda found: f"conv{int(found[1]) + 1}_x.{found[2]}.residual_function.3"),
+        (r"layer(\d)\.(\d)\.bn2", lambda found: f"conv{int(found[1]) + 1}_x.{found[2]}.residual_function.4"),
+        (r"layer(\d)\.(\d)\.downsample", lambda found: f"conv{int(found[1]) + 1}_x.{found[2]}.shortcut"),
+    ],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_names_of_common_repositories_are_read_and_written(layout, small, x):
+    state = renamed(small.state_dict(), *LAYOUTS[layout])
+    assert not set(state) & {"layer2.0.downsample.0.weight"}
+    teacher = from_torch_weights({"net": {f"module.{name}": tensor for name, tensor in state.items()}}, *RESNET)
+    assert_same_logits(call(teacher, x), networks.logits(small, x))
+    written = to_torch_tensors(teacher, layout)[1]
+    assert set(written) == {name for name in state if not name.endswith("num_batches_tracked")}
+    for name, tensor in written.items():
+        np.testing.assert_array_equal(tensor, state[name].numpy())
+
+
+def test_an_object_in_a_file_is_named_in_one_plain_line(small, tmp_path):
+    torch.save({"net": small.state_dict(), "args": Arguments()}, tmp_path / "net.pt")
+    message = message_of(from_torch_weights, tmp_path / "net.pt", *RESNET)
+    assert message.startswith(f"{tmp_path / 'net.pt'}: holds an object of ")
+    assert "test_torch_weights.Arguments, and such an object could run code; save the weights alone" in message
+    assert "\x1b" not in message
+    assert "\n" not in message
+
+
+class Arguments:
+    """What a training script keeps beside its weights."""
 
 
 def test_half_precision_becomes_float32(small, tmp_path):

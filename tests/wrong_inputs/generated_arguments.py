@@ -26,7 +26,9 @@ def misspelt(draw):
     """The name of a field with a letter less, twice, or of another field."""
     name = draw(st.sampled_from([*FIELDS]))
     place = draw(st.integers(0, len(name) - 1))
-    return draw(st.sampled_from([name[:place] + name[place + 1 :], name[:place] + name[place] + name[place:], name + "s"]))
+    return draw(
+        st.sampled_from([name[:place] + name[place + 1 :], name[:place] + name[place] + name[place:], name + "s"])
+    )
 
 
 @st.composite

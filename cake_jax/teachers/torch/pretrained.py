@@ -19,7 +19,9 @@ def _vit(patch: int, dim: int, depth: int) -> tuple[str, dict[str, Any]]:
 # From the name of an architecture in torchvision or timm to our name and options.
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"resnet{depth}": (f"resnet{depth}", {"imagenet_stem": True}) for depth in (18, 34, 50, 101, 152)},
-    "vgg11_bn": ("vgg11_bn", {"large_head": True}),
+    **{f"vgg{depth}_bn": (f"vgg{depth}_bn", {"large_head": True}) for depth in (11, 13)},
+    "mobilenet_v2": ("mobilenet_v2", {}),
+    "shufflenet_v2_x1_0": ("shufflenet_v2", {}),
     "vit_tiny_patch16_224": _vit(16, 192, 12),
     "vit_tiny_patch16_384": _vit(16, 192, 12),
     "vit_small_patch16_224": _vit(16, 384, 12),

@@ -1,6 +1,8 @@
 """Reads and writes files of weights. Reading never runs code from a file."""
 
-from collections.abc import Mapping
+import pickle
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,12 @@ _TYPES = {
     "BF16": jnp.bfloat16,
     **{f"{kind}{bits}": f"{kind.lower()}{bits // 8}" for kind in "IU" for bits in (8, 16, 32, 64)},
 }
-# Keys under which training scripts save a state_dict in a checkpoint.
-_WRAPPERS = ("state_dict", "model_state_dict", "model")
-# Prefixes of all names: of `DataParallel`, of a module that holds the model, and of `torch.compile`.
-_PREFIXES = ("module.", "model.", "_orig_mod.")
+# Keys under which training scripts save a state_dict in a checkpoint. If there are several, the first one counts.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "ema", "state_dict_ema", "model_ema")
+# The part of PyTorch's message that names the type of an object that it refuses to load.
+_REFUSED = re.compile(r"(GLOBAL|class|function) (?P<type>[\w.]+)")
+# Counters of batch norm, and of a moving average of weights. Evaluation needs neither.
+_COUNTERS = ("num_batches_tracked", "n_averaged")
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -56,8 +60,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 def plain(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Converts a `state_dict`, or a checkpoint that holds one, to float32 arrays.
 
-    Common prefixes of the names are removed. The counters of batch norm, `num_batches_tracked`, are left out, because
-    evaluation does not need them.
+    A dict with a single entry is unwrapped, whatever its key. Counters are left out.
 
     Args:
       weights: A dict from names to tensors or arrays.
@@ -68,16 +71,38 @@ def plain(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Raises:
       CakeError: `weights` is empty or no dict, or a value is not a tensor.
     """
-    for key in _WRAPPERS:
-        if isinstance(weights, Mapping) and isinstance(weights.get(key), Mapping):
-            weights = weights[key]
+    weights = _unwrapped(weights)
     if not isinstance(weights, Mapping) or not weights:
         raise CakeError(f"weights: {type(weights).__name__} is not a state_dict, a dict from names to tensors")
-    prefix: str | None = ""
-    while prefix is not None:
-        weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in weights)), None)
-    return {name: _array(name, value) for name, value in weights.items() if not name.endswith("num_batches_tracked")}
+    return {name: _array(name, value) for name, value in weights.items() if not str(name).endswith(_COUNTERS)}
+
+
+def without_prefix(tensors: Mapping[str, np.ndarray], names: Collection[str]) -> dict[str, np.ndarray]:
+    """Removes the prefix with which most of `names` occur, such as `module.` or `backbone.1.`.
+
+    Args:
+      tensors: A dict from names to arrays.
+      names: The names of an architecture's tensors.
+
+    Returns:
+      The dict with shorter names. A name that does not begin with the prefix stays.
+    """
+    ends = sorted(names)
+    prefixes = {name.removesuffix(end) for end in ends[:1] for name in tensors if name.endswith(f".{end}")}
+    prefix = max(["", *sorted(prefixes)], key=lambda prefix: sum(prefix + name in tensors for name in names))
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def _unwrapped(weights: Any) -> Any:
+    """The innermost dict of a checkpoint that holds the weights."""
+    while isinstance(weights, Mapping):
+        inner = [weights[key] for key in _WRAPPERS if isinstance(weights.get(key), Mapping)]
+        if len(weights) == 1:
+            inner += [value for value in weights.values() if isinstance(value, Mapping)]
+        if not inner:
+            break
+        weights = inner[0]
+    return weights
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
@@ -112,7 +137,16 @@ def _unpickle_tensors(path: Path) -> Any:
         import torch
     except ImportError as error:
         raise CakeError("reading it needs PyTorch (pip install torch); a safetensors file does not") from error
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = _REFUSED.search(str(error))
+        if found is None:
+            raise
+        raise CakeError(
+            f"holds an object of {found['type']}, and such an object could run code; save the weights alone: "
+            "torch.save(network.state_dict(), 'weights.pt')"
+        ) from None
 
 
 def _array(name: str, value: Any) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Converts PyTorch weights to our architectures, and our weights to PyTorch."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from cake_jax import models
 from cake_jax.teachers.teacher import LinenApply, Teacher, from_linen
 from cake_jax.teachers.torch import weight_files
-from cake_jax.teachers.torch.naming import names
+from cake_jax.teachers.torch.naming import Name, names
 from cake_jax.types import CakeError, DataSpec, first_line
 
 
@@ -20,16 +21,18 @@ def from_torch_weights(
 ) -> Teacher:
     """Returns a teacher of one of our architectures with weights from PyTorch.
 
-    ResNets, VGG with batch norm and the standard ViT accept torchvision's and timm's names. Every architecture accepts
-    the names that `cake_jax.export` writes. `options` must hold all options of the trained network that the tensors do
-    not show, such as the `heads` of a ViT. A `spec` with another normalisation than in training gives wrong logits.
+    ResNets, VGG with batch norm, MobileNetV2, ShuffleNetV2 and the standard ViT accept the names of torchvision, timm
+    and common repositories (`naming.NAMINGS`). Every architecture accepts the names that `cake_jax.export` writes. The
+    weights may lie in a checkpoint, and a prefix may precede the names. `options` must hold all options of the trained
+    network that the tensors do not show, such as the `heads` of a ViT. A `spec` with another normalisation than in
+    training gives wrong logits.
 
     Args:
       weights: A safetensors file, a `state_dict` in a file that `torch.save` wrote, or a `state_dict`.
       name: Name of the architecture in `models.MODELS`.
       spec: Specification of the inputs, with the mean and standard deviation of the training.
       options: Options of the architecture: `{"imagenet_stem": True}` for torchvision's ResNets, `{"large_head": True}`
-        for its VGG-11.
+        for its VGG-11 and VGG-13.
 
     Returns:
       The teacher. It takes images as `[B, H, W, C]`.
@@ -43,11 +46,17 @@ def from_torch_weights(
         source, tensors = "weights", weight_files.plain(weights)
     else:
         source, tensors = str(weights), weight_files.read(weights)
-    table = max(names(module, shapes).values(), key=lambda table: sum(entry.torch in tensors for entry in table))
+    naming, table, tensors = _nearest(tensors, names(module, shapes))
     expected, leaves = flatten_dict(shapes), {}
+    missing = [entry.torch for entry in table if entry.torch not in tensors]
+    if 2 * len(missing) > len(table):
+        raise CakeError(
+            f"{source}: these are not the weights of {name}; its nearest layout, {naming}, begins with "
+            f"{_first([entry.torch for entry in table])}, and the file with {_first(tensors)}"
+        )
+    if missing:
+        raise CakeError(f"{source}: {missing[0]} is missing; check that it is a {name} with these options")
     for path, tensor, layout in table:
-        if tensor not in tensors:
-            raise CakeError(f"{source}: {tensor} is missing; check that it is a {name} with these options")
         wanted, found = layout.to_torch(np.empty(expected[path].shape)).shape, tensors[tensor].shape
         if found != wanted:
             raise CakeError(f"{source}: {tensor} has shape {found}, but {name} with these options has {wanted}")
@@ -63,7 +72,7 @@ def to_torch_tensors(model: Teacher, naming: str | None = None) -> tuple[str, di
 
     Args:
       model: A teacher or student with variables.
-      naming: `torchvision`, `timm` or `flax`. None takes the most common naming of the architecture.
+      naming: One of the architecture's in `naming.NAMINGS`, such as `torchvision`, or `flax`. None takes the first.
 
     Returns:
       The naming, and a dict from names to tensors that `load_state_dict` accepts.
@@ -83,6 +92,20 @@ def to_torch_tensors(model: Teacher, naming: str | None = None) -> tuple[str, di
         for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables)
     }
     return naming, {entry.torch: entry.layout.to_torch(arrays[entry.path]) for entry in tables[naming]}
+
+
+def _nearest(
+    tensors: Mapping[str, np.ndarray], tables: Mapping[str, list[Name]]
+) -> tuple[str, list[Name], dict[str, np.ndarray]]:
+    """The naming and the table of which most names occur, and the tensors without a prefix before these names."""
+    wanted = {naming: {entry.torch for entry in table} for naming, table in tables.items()}
+    found = {naming: weight_files.without_prefix(tensors, ends) for naming, ends in wanted.items()}
+    naming = max(tables, key=lambda naming: len(wanted[naming] & set(found[naming])))
+    return naming, tables[naming], found[naming]
+
+
+def _first(names: Iterable[str]) -> str:
+    return ", ".join(itertools.islice(names, 3))
 
 
 def _shapes(module: Any, spec: DataSpec) -> Any:
