@@ -15,6 +15,7 @@ from jax import Array, lax
 
 from cake_jax import cost, parallel, random_keys, schedules
 from cake_jax.models import modes
+from cake_jax.models.equinox_adapter import EquinoxModule
 from cake_jax.models.nnx_adapter import NNXModule
 from cake_jax.precision import cast
 from cake_jax.teachers import LinenApply, Teacher
@@ -31,7 +32,7 @@ _RESIDENT_BYTES = 2**28
 # Fewer examples at once are not faster on a CPU, whatever their network.
 _SMALLEST_CHUNK = 8
 
-Module = nn.Module | NNXModule
+Module = nn.Module | NNXModule | EquinoxModule
 
 
 class TrainState(NamedTuple):

@@ -1,4 +1,4 @@
-"""Linen teachers whose mode has any name and default."""
+"""Linen teachers whose mode has any name and default, and students that start from a teacher."""
 
 import flax.linen as nn
 import jax
@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from cake_errors import message_of
 
+import cake_jax
 from cake_jax.models import modes
 from cake_jax.teachers import from_linen
-from cake_jax.types import DataSpec
+from cake_jax.types import DataSpec, SampleBatch
 
 SPEC = DataSpec((3,), 2)
 X = np.random.default_rng(0).normal(size=(64, 3)).astype(np.float32)
@@ -73,3 +74,15 @@ def test_every_teacher_is_in_evaluation_mode(module, variables):
 )
 def test_a_teacher_without_an_evaluation_mode_is_refused(module, message, variables):
     assert message_of(from_linen, module, variables, SPEC).startswith(f"model: {message}")
+
+
+def test_a_student_starts_from_a_teacher_s_weights(variables):
+    start, number = from_linen(OFF, variables, SPEC), np.arange(64, dtype=np.int32)
+    samples = SampleBatch(X, start.predict(X), number % 2, np.ones(64, np.float32), number)
+    settings = cake_jax.TrainSettings(epochs=1, learning_rate=1e-9, weight_decay=0, validation_fraction=0)
+    student = cake_jax.distill(jax.random.key(1), start, samples, settings)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), student.variables["params"], variables["params"]
+    )
+    moved = student.variables["batch_stats"]["BatchNorm_0"]["mean"] - variables["batch_stats"]["BatchNorm_0"]["mean"]
+    assert np.abs(moved).max() > 1e-4
