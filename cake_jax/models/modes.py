@@ -26,6 +26,9 @@ MODES = {
 }
 # An argument whose name begins like this says what a module returns, not how it computes.
 _RESULTS = ("return_", "output_")
+# Annotations of booleans, which may be strings.
+_BOOLEANS = (bool, bool | None, "bool", "bool | None", "Optional[bool]")
+# The layers that differ between training and evaluation.
 _LAYERS = nn.BatchNorm | nn.Dropout | nn.MultiHeadDotProductAttention
 
 
@@ -61,7 +64,7 @@ def arguments(module: Any, train: bool, known: Sequence[str] = ()) -> dict[str, 
             continue
         if parameter.kind is parameter.VAR_KEYWORD:
             raise CakeError(f"{call} takes **{name}, which hides the name of its mode; name it as one of {names}")
-        is_flag = isinstance(parameter.default, bool | str) or "bool" in str(parameter.annotation)
+        is_flag = isinstance(parameter.default, bool | str) or parameter.annotation in _BOOLEANS
         if not has_default or (is_flag and not name.startswith(_RESULTS)):
             raise CakeError(
                 f"{call}: the argument '{name}' is not understood, and may be its mode; "

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cake_errors import message_of
 from flax import nnx
+from jax.typing import ArrayLike
 
 from cake_jax.models import modes
 
@@ -73,7 +74,19 @@ def test_every_mode_has_its_value(call, in_training):
     assert modes.arguments(call, train=False) == {name: not value for name, value in in_training.items()}
 
 
-def annotated(x, is_eval: Optional[bool] = None):  # noqa: UP045
+def annotated(x, is_eval: bool | None = None):
+    pass
+
+
+def annotated_by_typing(x, is_eval: Optional[bool] = None):  # noqa: UP045
+    pass
+
+
+def annotated_by_a_string(x, is_eval: "bool | None" = None):
+    pass
+
+
+def with_a_mask(x, mask: ArrayLike | None = None):
     pass
 
 
@@ -86,6 +99,8 @@ def annotated(x, is_eval: Optional[bool] = None):  # noqa: UP045
         (lambda x, mask: x, "mask"),
         (lambda x, *, return_all: x, "return_all"),
         (annotated, "is_eval"),
+        (annotated_by_typing, "is_eval"),
+        (annotated_by_a_string, "is_eval"),
     ],
 )
 def test_an_argument_that_is_not_understood_is_refused(call, name):
@@ -101,6 +116,11 @@ def test_arguments_of_any_name_are_refused():
     assert message == (
         f"model: function.__call__ takes **options, which hides the name of its mode; name it as one of {NAMES}"
     )
+
+
+def test_an_array_is_no_mode():
+    """The annotation of arrays includes booleans."""
+    assert modes.arguments(with_a_mask, train=True) == {}
 
 
 def test_a_sequence_hands_the_mode_to_its_first_layer():

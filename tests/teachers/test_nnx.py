@@ -148,19 +148,29 @@ def test_batch_statistics_change_in_training_mode_only(x):
 
 
 class Drops(nnx.Module):
-    """Two dropouts of half of the inputs, side by side. The first mask may be drawn from the call's own numbers."""
+    """Two dropouts of half of the inputs, side by side."""
 
-    def __init__(self, given=False):
+    def __init__(self):
         rngs = nnx.Rngs(0)
-        self.first, self.second = nnx.Dropout(0.5, rngs=None if given else rngs), nnx.Dropout(0.5, rngs=rngs)
+        self.first, self.second = nnx.Dropout(0.5, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
 
-    def __call__(self, x, *, rngs=None):
-        return jnp.stack([self.first(x, rngs=rngs), self.second(x)])
+    def __call__(self, x):
+        return jnp.stack([self.first(x), self.second(x)])
 
 
-@pytest.mark.parametrize("given", [False, True])
-def test_dropout_draws_from_the_given_keys(given):
-    adapter, variables = split(Drops(given))
+class DropsOfTheCall(nnx.Module):
+    """The same with random numbers that the call gets."""
+
+    def __init__(self):
+        self.first, self.second = nnx.Dropout(0.5), nnx.Dropout(0.5)
+
+    def __call__(self, x, *, rngs):
+        return jnp.stack([self.first(x, rngs=rngs), self.second(x, rngs=rngs)])
+
+
+@pytest.mark.parametrize("module", [Drops, DropsOfTheCall])
+def test_dropout_draws_from_the_given_keys(module):
+    adapter, variables = split(module())
     ones, keys = jnp.ones((2, 50)), jax.random.split(jax.random.key(3), 2)
     np.testing.assert_array_equal(adapter.apply(variables, ones), jnp.stack([ones, ones]))
     masks = np.asarray(adapter.apply(variables, ones, train=True, keys=keys))
