@@ -25,6 +25,10 @@ def run_keys(seed: int) -> RunKeys:
     return RunKeys(teacher, synthesis, student)
 
 
+# An example's key folds in its place in the batch, counted from 0. The key of dropout folds in the highest number.
+_DROPOUT = np.uint32(2**32 - 1)
+
+
 class TrainingKeys(NamedTuple):
     """The keys of one training.
 
@@ -43,6 +47,11 @@ def training_keys(key: Array) -> TrainingKeys:
     """The keys of a training whose own key is `key`."""
     split, order = jax.random.split(key)
     return TrainingKeys(split, order, batches=jax.random.fold_in(key, 2))
+
+
+def dropout(key: Array) -> Array:
+    """The key of the model's own draws in a step, such as dropout. `key` is the step's, which folds in places."""
+    return jax.random.fold_in(key, _DROPOUT)
 
 
 def batch_maker(key: Array) -> Array:

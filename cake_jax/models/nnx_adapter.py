@@ -8,10 +8,17 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 from flax import nnx
 from jax import Array
 
+from cake_jax.models import modes
 from cake_jax.types import CakeError
+
+# An argument of a module's call that gets the random numbers of a training step.
+_RNGS = "rngs"
+# Every NNX module has a method `train`, which is no field.
+_FIELDS = [name for name in modes.MODES if name != "train"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,30 +29,44 @@ class NNXModule:
 
     Attributes:
       graphdef: The graph definition that `nnx.split` returns.
+      class_name: Name of the module's class.
     """
 
     graphdef: Any
+    class_name: str
 
-    def apply(self, variables: Mapping[str, Any], x: Array, *, train: bool = False, mutable: Sequence[str] = ()) -> Any:
+    def apply(
+        self,
+        variables: Mapping[str, Any],
+        x: Array,
+        *,
+        train: bool = False,
+        keys: Array | None = None,
+        mutable: Sequence[str] = (),
+    ) -> Any:
         """Applies the module to inputs.
 
         Args:
           variables: Variables in the form that `split` returns.
           x: Inputs `[B, *shape]`.
           train: Whether the module is in training mode.
+          keys: The key of each input in training, `[B]`. The module draws for the whole batch, from the first key.
           mutable: If it is not empty, the updated batch statistics are returned too.
 
         Returns:
           Logits `[B, K]`, or a pair of logits and `{"batch_stats": ...}`. That dict is empty without batch statistics.
 
         Raises:
-          CakeError: The module draws random numbers in training, as dropout does.
+          CakeError: The module's mode is not understood.
         """
         module = self.merge(variables)
-        if train and nnx.to_pure_dict(nnx.state(module, nnx.RngState)):
-            raise CakeError("model: the module draws random numbers, but the trainer has none; leave dropout out of it")
-        module.train() if train else module.eval()
-        logits = module(x)
+        given: dict[str, Any] = modes.arguments(module, train, known=[_RNGS])
+        if _RNGS in modes.call_parameters(module):
+            given[_RNGS] = None if keys is None else nnx.Rngs(keys[0])
+        module.set_attributes(**{name: modes.value(name, train) for name in _FIELDS}, raise_if_not_found=False)
+        if keys is not None:
+            _reseed(module, jax.random.fold_in(keys[0], 1))
+        logits = module(x, **given)
         if not mutable:
             return logits
         state = nnx.to_pure_dict(nnx.state(module, nnx.BatchStat))
@@ -73,4 +94,11 @@ def split(module: Any) -> tuple[NNXModule, dict[str, Any]]:
         raise CakeError(f"model: {type(module).__name__} is no flax.nnx.Module; pass an instance of one")
     graphdef, *states = nnx.split(module, nnx.Param, nnx.BatchStat, ...)
     collections = zip(("params", "batch_stats", "others"), map(nnx.to_pure_dict, states), strict=True)
-    return NNXModule(graphdef), {name: state for name, state in collections if state}
+    return NNXModule(graphdef, type(module).__name__), {name: state for name, state in collections if state}
+
+
+def _reseed(module: Any, key: Array) -> None:
+    """Gives each stream of random numbers in a module its own key."""
+    streams = [node for _, node in nnx.iter_graph(module) if isinstance(node, nnx.RngStream)]
+    for number, stream in enumerate(streams):
+        stream.key[...] = jax.random.split(jax.random.fold_in(key, number), stream.key[...].shape)

@@ -6,6 +6,8 @@ gradient with respect to the input costs as much as two answers, and a training 
 leaves out compilation, augmentation, the samples' own arithmetic, and the time of a remote teacher.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import jax.numpy as jnp
 from cake_jax import cost, data, methods
 from cake_jax.methods.shared import generator_training
 from cake_jax.methods.shared.generator_training import GeneratorSettings
+from cake_jax.models import modes
 from cake_jax.models.generators import generate
 from cake_jax.run import run_folder, speed
 from cake_jax.run.settings import ModelSettings, RunSettings, TeacherSettings
@@ -145,7 +148,7 @@ def _teacher_model(settings: TeacherSettings) -> ModelSettings:
 def _abstract(model: ModelSettings, spec: DataSpec) -> Teacher:
     """A model whose variables have shapes and types, but no values."""
     module = model.create(spec)
-    variables = jax.eval_shape(module.init, jax.random.key(0), _shape(spec.shape))
+    variables = jax.eval_shape(functools.partial(modes.init, module), jax.random.key(0), _shape(spec.shape))
     return Teacher(variables, LinenApply(module), spec)
 
 

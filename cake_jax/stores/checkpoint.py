@@ -15,6 +15,7 @@ from orbax.checkpoint import v1 as ocp
 
 from cake_jax import models, parallel
 from cake_jax.files import write_atomically
+from cake_jax.models import modes
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.teachers.teacher import checked
 from cake_jax.types import CakeError, DataSpec, first_line
@@ -74,7 +75,7 @@ def load_model(folder: Path) -> Teacher:
     try:
         spec = DataSpec.from_dict(about["spec"])
         module = models.create(about["model"]["name"], spec, about["model"]["options"])
-        shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), np.zeros((1, *spec.shape), np.float32)))
+        shapes = jax.eval_shape(lambda: modes.init(module, jax.random.key(0), np.zeros((1, *spec.shape), np.float32)))
         variables = _load(folder / _VARIABLES, shapes)
     except CakeError:
         raise

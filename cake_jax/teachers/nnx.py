@@ -13,12 +13,14 @@ def from_nnx(module: Any, spec: DataSpec, *, outputs: str = "logits") -> Teacher
     Teachers of equal architectures share one compiled program.
 
     Args:
-      module: A `flax.nnx.Module`, called as `module(x)`. Its weights are copied, and it does not change.
+      module: A `flax.nnx.Module`, called as `module(x)`, with its mode under one of the names in `models.modes.MODES`.
+        Its weights are copied, and it does not change.
       spec: Specification of the inputs.
       outputs: What the module returns: see `from_function`.
 
     Raises:
-      CakeError: The module does not fit `spec`, or its outputs are not finite, or not what `outputs` says.
+      CakeError: The module does not fit `spec`, its mode is not understood, or its outputs are not finite, or not what
+        `outputs` says.
     """
     adapter, variables = split(module)
     return from_linen(adapter, variables, spec, outputs=outputs)

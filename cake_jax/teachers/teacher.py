@@ -11,6 +11,7 @@ import numpy as np
 from jax import Array
 
 from cake_jax import checks, parallel
+from cake_jax.models import modes
 from cake_jax.teachers.outputs import OUTPUTS, Converted, look_like_probabilities
 from cake_jax.types import ACCESS, CakeError, DataSpec, Queryable, first_line
 
@@ -69,14 +70,14 @@ class LinenApply:
     It is equal for equal modules. A bound method `module.apply` is not.
 
     Attributes:
-      module: A `flax.linen.Module`, or an object with the same `apply`, such as `models.NNXModule`.
+      module: A `flax.linen.Module`, or an object with the `apply` of `models.modes`, such as `models.NNXModule`.
     """
 
     module: Any
 
     def __call__(self, variables: Any, x: Array) -> Any:
         """Logits `[B, K]` of x `[B, *shape]`."""
-        return self.module.apply(variables, x)
+        return modes.apply(self.module, variables, x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,16 +96,17 @@ class FunctionApply:
 
 
 def from_linen(module: Any, variables: Any, spec: DataSpec, *, outputs: str = "logits") -> Teacher:
-    """Returns a teacher from a Flax Linen module whose `__call__(x)` is in evaluation mode.
+    """Returns a teacher from a Flax Linen module in evaluation mode.
 
     Args:
-      module: The architecture.
+      module: The architecture, called as `module(x)`, with its mode under one of the names in `models.modes.MODES`.
       variables: Collections `{"params": ..., ...}`, as `module.init` returns them.
       spec: Specification of the inputs.
       outputs: What the module returns: see `from_function`.
 
     Raises:
-      CakeError: The module does not fit `spec`, or its outputs are not finite, or not what `outputs` says.
+      CakeError: The module does not fit `spec`, its mode is not understood, or its outputs are not finite, or not what
+        `outputs` says.
     """
     return checked(Teacher(variables, LinenApply(module), spec), outputs=outputs)
 
@@ -213,6 +215,8 @@ def _output_shape(teacher: Teacher) -> tuple[int, ...] | Exception:
     try:
         x = jax.ShapeDtypeStruct((2, *teacher.spec.shape), jnp.float32)
         return jax.eval_shape(_apply, teacher, x).shape
+    except CakeError:
+        raise
     except Exception as error:
         return error
 

@@ -1,12 +1,14 @@
 """Distillation: a student trains on labelled samples alone."""
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 from flax import nnx
 from jax import Array
 
-from cake_jax.models import nnx_adapter
-from cake_jax.teachers import Teacher
+from cake_jax.models import equinox_adapter, nnx_adapter
+from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.training import trainer
 from cake_jax.training.labels import from_logits
 from cake_jax.training.losses import DistillationLoss, Loss
@@ -17,7 +19,7 @@ from cake_jax.types import CakeError, DataSpec, Queryable, SampleBatch
 
 def distill(
     key: Array,
-    model: nn.Module | nnx.Module,
+    model: Any,
     samples: SampleBatch,
     settings: TrainSettings = DISTILLATION,
     *,
@@ -30,8 +32,9 @@ def distill(
 
     Args:
       key: A `jax.random.key`.
-      model: The student's architecture. A Flax Linen module starts from new weights. A Flax NNX module starts from its
-        own weights and stays unchanged. `student.apply_fn.module.merge(student.variables)` is the trained NNX module.
+      model: The student's architecture. A Flax Linen module starts from new weights. A Flax NNX or Equinox module, or a
+        `Teacher` made from a module, starts from its own weights and stays unchanged. For NNX and Equinox,
+        `student.apply_fn.module.merge(student.variables)` is the trained module.
       samples: N samples with the teacher's logits.
       settings: How the student is trained.
       loss: The loss of the student's logits and the teacher's labels, `(logits [B, K], Labels) -> [B]`.
@@ -51,9 +54,22 @@ def distill(
     if check_views(views, spec).ask and teacher is None:
         raise CakeError("views: the teacher labels them, so give it as teacher=")
     init_key, train_key = jax.random.split(key)
-    module, variables = nnx_adapter.split(model) if isinstance(model, nnx.Module) else (model, None)
+    module, variables = _split(model)
     labels = from_logits(samples.logits)
     options = asked(views, settings, spec, teacher)
     start = trainer.init(init_key, module, spec, settings, variables, options.get("make_batch"))
     *_, (state, _) = trainer.epochs(train_key, start, module, spec, samples.x, labels, settings, loss=loss, **options)
     return trainer.as_model(module, state, spec)
+
+
+def _split(model: Any) -> tuple[trainer.Module, Any]:
+    """The architecture of a student and its first weights, which are None for new ones."""
+    if isinstance(model, nn.Module):
+        return model, None
+    if isinstance(model, nnx.Module):
+        return nnx_adapter.split(model)
+    if isinstance(model, Teacher):
+        if not isinstance(model.apply_fn, LinenApply):
+            raise CakeError("model: only a teacher from a Flax or Equinox module with logits can be trained further")
+        return model.apply_fn.module, model.variables
+    return equinox_adapter.split(model)

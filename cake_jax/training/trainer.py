@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import inspect
 import operator
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeGuard
@@ -15,6 +14,8 @@ import optax
 from jax import Array, lax
 
 from cake_jax import cost, parallel, random_keys, schedules
+from cake_jax.models import modes
+from cake_jax.models.equinox_adapter import EquinoxModule
 from cake_jax.models.nnx_adapter import NNXModule
 from cake_jax.precision import cast
 from cake_jax.teachers import LinenApply, Teacher
@@ -31,7 +32,7 @@ _RESIDENT_BYTES = 2**28
 # Fewer examples at once are not faster on a CPU, whatever their network.
 _SMALLEST_CHUNK = 8
 
-Module = nn.Module | NNXModule
+Module = nn.Module | NNXModule | EquinoxModule
 
 
 class TrainState(NamedTuple):
@@ -80,7 +81,7 @@ def init(
 
     Args:
       key: The key of the weights.
-      module: The architecture, called as `module(x, train=...)`, or as `module(x)` if it takes no `train`.
+      module: The architecture, called as `module(x)`, with its mode under one of the names in `models.modes.MODES`.
       spec: Specification of the inputs.
       settings: The settings. Their optimizer decides the structure of `opt_state`.
       variables: The module's variables before the first step. By default the module is freshly initialised.
@@ -90,24 +91,24 @@ def init(
       The state.
 
     Raises:
-      CakeError: The module does not take inputs of `spec.shape`, or has no parameters.
+      CakeError: The module does not take inputs of `spec.shape`, has no parameters, its mode is not understood, or it
+        fails in training mode.
     """
-    x = jnp.zeros((1, *spec.shape))
+    x, name = jnp.zeros((1, *spec.shape)), modes.class_name(module)
     try:
         if isinstance(module, nn.Module) and variables is None:
-            variables = jax.jit(module.init)(key, x)
-        logits = jax.eval_shape(module.apply, variables, x)
+            variables = jax.jit(functools.partial(modes.init, module))(key, x)
+        logits = jax.eval_shape(functools.partial(modes.apply, module), variables, x)
+    except CakeError:
+        raise
     except Exception as error:
-        raise CakeError(
-            f"model: {type(module).__name__} does not take inputs of shape {spec.shape}: {first_line(error)}"
-        ) from error
+        raise CakeError(f"model: {name} does not take inputs of shape {spec.shape}: {first_line(error)}") from error
     if not variables or "params" not in variables:
-        raise CakeError(f"model: {type(module).__name__} has no parameters to train")
+        raise CakeError(f"model: {name} has no parameters to train")
     shape = getattr(logits, "shape", type(logits).__name__)
     if shape != (1, spec.num_classes):
-        raise CakeError(
-            f"model: {type(module).__name__} returns {shape} for an input, not the logits (1, {spec.num_classes})"
-        )
+        raise CakeError(f"model: {name} returns {shape} for an input, not the logits (1, {spec.num_classes})")
+    modes.check_training(module, variables, x)
     model_state, params = dict(variables), variables["params"]
     del model_state["params"]
     opt_state: Any = _optimizer(settings, num_steps=1).init(params)
@@ -302,7 +303,6 @@ def _device_function(
     """
     optimizer = _optimizer(settings, num_steps)
     learner = make_batch if _learns(make_batch) else None
-    mode: Any = {"train": True} if isinstance(module, NNXModule) or _takes_train(module) else {}
 
     def train_step(
         source: tuple[Array, Labels], epoch_key: Array, context: Any, state: tuple, batch: tuple[Array, Array]
@@ -315,9 +315,10 @@ def _device_function(
             own_context = context, learned
         x, labels = _made(make_batch, source, rows, step, epoch_key, own_context)
 
-        def objective(params: Any, x: Array, labels: Labels) -> tuple[Array, tuple]:
+        def objective(params: Any, x: Array, labels: Labels, keys: Array) -> tuple[Array, tuple]:
             variables = {"params": cast(params, settings.precision), **model_state}
-            logits, new_state = module.apply(variables, cast(x, settings.precision), mutable=["batch_stats"], **mode)
+            x = cast(x, settings.precision)
+            logits, new_state = modes.apply(module, variables, x, train=True, keys=keys, mutable=["batch_stats"])
             logits = logits.astype(jnp.float32)
             accuracy = (logits.argmax(axis=-1) == labels.classes).mean()
             value = _losses(module, loss, params, logits, labels, batch_size=batch_size).mean()
@@ -326,15 +327,17 @@ def _device_function(
         batch_size = len(x) * lax.axis_size(parallel.AXIS)
         evaluate = functools.partial(jax.value_and_grad(objective, has_aux=True), params)
         chunk = len(x) if model_state else _chunk_size(module, params, x)
-        (value, (new_state, accuracy)), gradient = _mean_over_chunks(evaluate, chunk, x, labels)
+        step_key = jax.random.fold_in(epoch_key, step)
+        keys = _example_keys(random_keys.dropout(step_key), len(x))
+        (value, (new_state, accuracy)), gradient = _mean_over_chunks(evaluate, chunk, x, labels, keys)
         # Unchanged collections stay out of the mean, because a mean of equal numbers may differ in the last bit.
         gradient, new_state, figures = parallel.mean((gradient, new_state, (value, accuracy)))
         model_state = {**model_state, **new_state}
         updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
         if learner is not None:
-            student = functools.partial(module.apply, {"params": params, **model_state})
-            keys = _example_keys(jax.random.fold_in(epoch_key, step), len(x))
+            student = functools.partial(modes.apply, module, {"params": params, **model_state})
+            keys = _example_keys(step_key, len(x))
             opt_state = opt_state, learner.learn(keys, learned, step, student, context)
         return (params, model_state, opt_state), (figures, new_state)
 
@@ -391,7 +394,8 @@ def _chunk_size(module: Module, params: Any, x: Array) -> int:
     if jax.default_backend() != "cpu":
         return len(x)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), ({"params": params}, x))
-    limit = max(_SMALLEST_CHUNK, cost.CORE_FLOPS * len(x) / max(cost.flops(module.apply, *shapes), 1.0))
+    flops = cost.flops(functools.partial(modes.apply, module), *shapes)
+    limit = max(_SMALLEST_CHUNK, cost.CORE_FLOPS * len(x) / max(flops, 1.0))
     fitting = (size for size in range(_SMALLEST_CHUNK, len(x)) if size <= limit and len(x) % size == 0)
     return len(x) if limit >= len(x) else max(fitting, default=len(x))
 
@@ -411,12 +415,6 @@ def _mean_over_chunks(function: Callable[..., Any], chunk: int, *batch: Any) -> 
 def _taken(rows: Array, leaf: Array) -> Array:
     """Rows of an array. A CPU copies flat rows faster."""
     return leaf.reshape(len(leaf), -1)[rows].reshape(len(rows), *leaf.shape[1:])
-
-
-def _takes_train(module: nn.Module) -> bool:
-    """Whether a Linen module takes the argument `train`."""
-    parameters = inspect.signature(type(module).__call__).parameters.values()
-    return any(parameter.name == "train" or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def _example_keys(key: Array, count: int) -> Array:

@@ -34,7 +34,7 @@ def test_each_example_has_a_test():
         "PyTorch weights in our architectures",
         "Published networks by name",
         "Flax NNX teachers and students",
-        "Equinox teachers",
+        "Equinox teachers and students",
         "A black box",
         "Export",
     ]
@@ -85,7 +85,10 @@ def test_nnx_example():
 
 def test_equinox_example():
     pytest.importorskip("equinox")
-    assert run("Equinox teachers")["teacher"].num_params == 2 * 32 + 32 + 32 * 32 + 32 + 32 * 3 + 3
+    names = run("Equinox teachers and students")
+    assert names["teacher"].num_params == 2 * 32 + 32 + 32 * 32 + 32 + 32 * 3 + 3
+    x = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+    np.testing.assert_allclose(jax.vmap(names["trained"])(x), names["student"](x), rtol=1e-5, atol=1e-5)
 
 
 def test_black_box_example(tmp_path, monkeypatch, capsys):

@@ -42,6 +42,11 @@ def test_training_keys_are_a_split_and_a_fold():
     assert_equal(training.batches, jax.random.fold_in(KEY, 2))
 
 
+def test_the_key_of_dropout_is_that_of_no_example():
+    assert_equal(random_keys.dropout(KEY), jax.random.fold_in(KEY, np.uint32(2**32 - 1)))
+    assert data(random_keys.dropout(KEY)) not in {data(jax.random.fold_in(KEY, place)) for place in range(1000)}
+
+
 @pytest.mark.parametrize("number", SETS)
 def test_set_key_folds_in_the_number(number):
     expected = jax.random.fold_in(KEY, np.uint32(number))

@@ -147,14 +147,84 @@ def test_batch_statistics_change_in_training_mode_only(x):
     np.testing.assert_array_equal(state["batch_stats"]["norm"]["mean"], mean)
 
 
+class Drops(nnx.Module):
+    """Two dropouts of half of the inputs, side by side."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.first, self.second = nnx.Dropout(0.5, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return jnp.stack([self.first(x), self.second(x)])
+
+
+class DropsOfTheCall(nnx.Module):
+    """The same with random numbers that the call gets."""
+
+    def __init__(self):
+        self.first, self.second = nnx.Dropout(0.5), nnx.Dropout(0.5)
+
+    def __call__(self, x, *, rngs):
+        return jnp.stack([self.first(x, rngs=rngs), self.second(x, rngs=rngs)])
+
+
+@pytest.mark.parametrize("module", [Drops, DropsOfTheCall])
+def test_dropout_draws_from_the_given_keys(module):
+    adapter, variables = split(module())
+    ones, keys = jnp.ones((2, 50)), jax.random.split(jax.random.key(3), 2)
+    np.testing.assert_array_equal(adapter.apply(variables, ones), jnp.stack([ones, ones]))
+    masks = np.asarray(adapter.apply(variables, ones, train=True, keys=keys))
+    assert set(masks.ravel()) == {0.0, 2.0}
+    for other in (masks[::-1], adapter.apply(variables, ones, train=True, keys=keys[::-1])):
+        assert 0.3 < np.mean(masks[0] == np.asarray(other)[0]) < 0.7
+    np.testing.assert_array_equal(adapter.apply(variables, ones, train=True, keys=keys), masks)
+
+
+def test_a_call_s_own_mode_and_fields_are_set(x):
+    class Modes(nnx.Module):
+        def __init__(self):
+            self.is_training = None
+
+        def __call__(self, x, *, training=True, inference):
+            return self.is_training, training, inference
+
+    adapter, variables = split(Modes())
+    assert adapter.apply(variables, x) == (False, False, True)
+    assert adapter.apply(variables, x, train=True) == (True, True, False)
+
+
+def test_student_with_dropout_learns(x):
+    x = np.random.default_rng(1).normal(size=(512, 3)).astype(np.float32)
+    samples = batch(x, np.asarray(target_logits(x)))
+    settings = cake_jax.TrainSettings(epochs=40, batch_size=64, validation_fraction=0.1)
+    student = cake_jax.distill(jax.random.key(0), Net(64, 0.2, rngs=nnx.Rngs(0)), samples, settings)
+    assert cake_jax.evaluate(student, target_logits, x, None)["agreement"] > 0.9
+    again = student.apply_fn.module.merge(student.variables)
+    again.eval()
+    np.testing.assert_allclose(again(x), student.predict(x), rtol=1e-5, atol=1e-5)
+
+
+def with_call(call):
+    """A linear module that is called as `call(module, x, ...)`."""
+
+    class Linear(nnx.Module):
+        __call__ = call
+
+        def __init__(self):
+            self.dropout, self.linear = nnx.Dropout(0.5), nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+
+    return Linear
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (lambda: Net(dropout=0.5, rngs=nnx.Rngs(0)), "leave dropout out"),
+        (with_call(lambda self, x, is_eval=False: self.linear(x)), "Linear.__call__: the argument 'is_eval' is not"),
+        (with_call(lambda self, x: self.linear(self.dropout(x))), "Linear fails in training mode: `deterministic` is"),
         (lambda: nnx.Linear(4, 2, rngs=nnx.Rngs(0)), "does not take inputs"),
         (Empty, "has no parameters"),
     ],
-    ids=["dropout", "other inputs", "no parameters"],
+    ids=["mode", "dropout without random numbers", "other inputs", "no parameters"],
 )
 def test_untrainable_student_is_refused(x, module, message):
     samples = batch(x, x[:, :2])

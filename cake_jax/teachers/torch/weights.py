@@ -1,5 +1,6 @@
 """Converts PyTorch weights to our architectures, and our weights to PyTorch."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cake_jax import models
+from cake_jax.models import modes
 from cake_jax.teachers.teacher import LinenApply, Teacher, from_linen
 from cake_jax.teachers.torch import weight_files
 from cake_jax.teachers.torch.naming import Name, names
@@ -111,7 +113,8 @@ def _first(names: Iterable[str]) -> str:
 def _shapes(module: Any, spec: DataSpec) -> Any:
     """Shapes of the module's variables."""
     try:
-        return jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *spec.shape), np.float32))
+        x = jax.ShapeDtypeStruct((1, *spec.shape), np.float32)
+        return jax.eval_shape(functools.partial(modes.init, module), jax.random.key(0), x)
     except CakeError:
         raise
     except Exception as error:
