@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from cake_jax import checks
 from cake_jax.types import CakeError, DataSpec
 
 # Inputs that are so many times farther out than the bounds are pixels that were not normalised.
@@ -22,14 +23,14 @@ def as_classes(y: Any, num_classes: int, count: int, field: str = "y") -> np.nda
     Raises:
       CakeError: The labels have another shape, are no whole numbers, or are not from 0 to K - 1.
     """
-    labels = _as_array(y)
+    labels = as_array(y, field)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     elif labels.ndim == 2 and labels.shape[1] == num_classes and _is_one_hot(labels):
         labels = labels.argmax(axis=1)
     if labels.shape != (count,):
         raise CakeError(f"{field}: labels of shape {labels.shape} do not fit {count} inputs of {num_classes} classes")
-    if labels.dtype.kind not in "iufb" or (labels != np.floor(labels)).any():
+    if (labels != np.floor(labels)).any():
         raise CakeError(f"{field}: labels must be whole numbers from 0 to {num_classes - 1}")
     if count and (labels.min() < 0 or labels.max() >= num_classes):
         hint = "; subtract 1" if labels.min() == 1 and labels.max() == num_classes else ""
@@ -51,12 +52,13 @@ def as_inputs(x: Any, spec: DataSpec, field: str = "x") -> np.ndarray:
     Raises:
       CakeError: The inputs have another shape, are not finite, or are pixels that were not normalised.
     """
-    inputs = _as_array(x)
+    inputs = as_array(x, field)
     if inputs.shape[1:] != spec.shape or inputs.ndim == 0:
         first = spec.shape[-1:] + spec.shape[:-1]
         hint = "; move the channels to the last axis" if spec.is_image and inputs.shape[1:] == first else ""
         raise CakeError(f"{field}: each input has shape {inputs.shape[1:]}, not {spec.shape}{hint}")
-    inputs = inputs.astype(np.float32)
+    with np.errstate(over="ignore"):
+        inputs = inputs.astype(np.float32)
     if not np.isfinite(inputs).all():
         raise CakeError(f"{field}: not all inputs are finite")
     largest = float(np.abs(np.concatenate(spec.bounds)).max())
@@ -68,9 +70,16 @@ def as_inputs(x: Any, spec: DataSpec, field: str = "x") -> np.ndarray:
     return inputs
 
 
-def _as_array(value: Any) -> np.ndarray:
-    """A NumPy array of a list, an array or a tensor of PyTorch on any device."""
-    return np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+def as_array(value: Any, field: str) -> np.ndarray:
+    """A NumPy array of numbers of a list, an array or a tensor of PyTorch on any device."""
+    try:
+        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
+        array = array.astype(float) if array.dtype == object else array
+    except (TypeError, ValueError):
+        raise CakeError(f"{field}: {checks.shown(value)} is not an array of numbers of equal shapes") from None
+    if array.dtype.kind not in "iufb":
+        raise CakeError(f"{field}: {checks.shown(value)} holds other things than numbers")
+    return array
 
 
 def _is_one_hot(labels: np.ndarray) -> bool:

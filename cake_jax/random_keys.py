@@ -4,11 +4,27 @@ Every draw has a named key and the number of an epoch, a round or a set. Only th
 So a draw depends neither on the number of devices nor on where a run was interrupted.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
+
+from cake_jax import checks
+from cake_jax.types import CakeError
+
+
+def as_key(key: Any) -> Array:
+    """A key that `jax.random.key` or `jax.random.PRNGKey` made, as one of the former.
+
+    Raises:
+      CakeError: It is no single key.
+    """
+    if getattr(key, "shape", None) == (2,) and getattr(key, "dtype", None) == np.uint32:
+        return jax.random.wrap_key_data(key)
+    if getattr(key, "shape", None) != () or not jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        raise CakeError(f"key: {checks.shown(key)} is not a random key; pass jax.random.key(0)")
+    return key
 
 
 class RunKeys(NamedTuple):

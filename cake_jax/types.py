@@ -7,22 +7,11 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from cake_jax import checks
+from cake_jax.errors import CakeError, CakeWarning, first_line
+
 Array = jax.Array | np.ndarray
 Examples = tuple[np.ndarray, np.ndarray]  # inputs [N, *shape] and labels [N]
-
-
-class CakeError(ValueError):
-    """An error that the user can mend. Its message is one line that names the field or file, and says what to do."""
-
-
-class CakeWarning(UserWarning):
-    """Something that was changed so that the work can go on. Its message is one line, as that of a `CakeError`."""
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or the name of its type if the message is empty."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
 
 # The kinds of access that a teacher may give, from the least to the most. Each includes those before it.
 ACCESS = ("labels", "scores", "gradients", "statistics")
@@ -91,6 +80,11 @@ class DataSpec:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("shape", "mean", "std", "class_names"):
+            value = getattr(self, name)
+            if isinstance(value, list) or (isinstance(value, np.ndarray) and value.ndim):
+                object.__setattr__(self, name, tuple(value.tolist() if isinstance(value, np.ndarray) else value))
+        checks.fields(self)
         if not self.shape or min(self.shape) < 1:
             raise CakeError(f"DataSpec.shape: {self.shape} needs at least one axis, and sizes of 1 or more")
         if self.num_classes < 2:
@@ -98,6 +92,8 @@ class DataSpec:
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, self.shape[-1]):
                 raise CakeError(f"DataSpec.{name}: give 1 value or {self.shape[-1]}, one for each channel")
+        if not np.isfinite((*self.mean, *self.std)).all():
+            raise CakeError("DataSpec.mean and DataSpec.std: every value must be finite")
         if not all(value > 0 for value in self.std):
             raise CakeError("DataSpec.std: every value must be above 0")
         if self.low is not None and self.high is not None and self.low >= self.high:
@@ -180,3 +176,17 @@ def concatenate(batches: list[SampleBatch]) -> SampleBatch:
 
 def _float32(values: tuple[float, ...]) -> np.ndarray:
     return np.asarray(values, np.float32)
+
+
+__all__ = [
+    "ACCESS",
+    "Array",
+    "CakeError",
+    "CakeWarning",
+    "DataSpec",
+    "Examples",
+    "Queryable",
+    "SampleBatch",
+    "concatenate",
+    "first_line",
+]

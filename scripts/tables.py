@@ -1,4 +1,4 @@
-"""Fills the tables of README.md and docs/results.md with the raw results in results/.
+"""Fills the tables of README.md and two pages of docs/ with the raw results in results/.
 
     python scripts/tables.py            # rewrites the tables
     python scripts/tables.py --check    # changes nothing, and fails if a table differs from the raw results
@@ -29,7 +29,7 @@ from cake_jax.report.comparison import COLUMNS
 from cake_jax.report.tables import RunFigures, markdown, percent, run_figures
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md")
+PAGES = ("README.md", "docs/results.md", "docs/troubleshooting.md")
 _TABLE = re.compile(r"<!-- rows: (?P<file>\S+)\n(?P<rows>(?:(?!-->).*\n)+)-->\n\n(?P<table>(?:\|.*\n)+)")
 
 

@@ -38,6 +38,7 @@ class QuerySettings:
     max_wait: float = 60.0
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         for name in ("max_rows", "tries", "rows_per_second", "requests_per_second"):
             checks.above_zero(f"QuerySettings.{name}", getattr(self, name))
         for name in ("budget", "first_wait", "max_wait"):

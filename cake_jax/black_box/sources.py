@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cake_jax import checks
 from cake_jax.black_box.endpoint import Endpoint
 from cake_jax.black_box.settings import QuerySettings
 from cake_jax.teachers.teacher import Teacher
@@ -86,13 +87,17 @@ def as_source(
     """Returns the `Source` for a function, an endpoint or a teacher.
 
     Raises:
-      CakeError: The specification of a teacher is not `spec`.
+      CakeError: The source is something else, or the specification of a teacher is not `spec`.
     """
     if isinstance(source, Teacher):
         if source.spec != spec:
             raise CakeError("teacher: its specification is not the given one; pass teacher.spec")
         return TeacherSource(source, settings.answers, settings.max_rows)
-    return source if isinstance(source, Endpoint) else FunctionSource(source)
+    if isinstance(source, Endpoint):
+        return source
+    if isinstance(source, type) or not callable(source):
+        raise CakeError(f"source: {checks.shown(source)} is not a function, an Endpoint or a Teacher")
+    return FunctionSource(source)
 
 
 @functools.partial(jax.jit, static_argnums=2)

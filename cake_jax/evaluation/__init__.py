@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from cake_jax import checks
 from cake_jax.arrays import as_classes, as_inputs
 from cake_jax.evaluation.accuracy import accuracy
 from cake_jax.evaluation.evaluator import Answers, Evaluator
@@ -12,7 +13,7 @@ from cake_jax.evaluation.fidelity import fidelity
 from cake_jax.evaluation.grid import grid, grid_agreement
 from cake_jax.evaluation.starts import starts_agreement
 from cake_jax.teachers import as_queryable
-from cake_jax.types import Queryable
+from cake_jax.types import CakeError, DataSpec, Queryable
 
 EVALUATORS: dict[str, Evaluator] = {"accuracy": accuracy, "fidelity": fidelity}
 
@@ -38,6 +39,8 @@ def evaluate(
     Raises:
       CakeError: Inputs or classes do not fit the student's specification.
     """
+    if not isinstance(getattr(student, "spec", None), DataSpec):
+        raise CakeError(f"student: {checks.shown(student)} is not a Teacher or a BlackBox")
     x = as_inputs(x, student.spec)
     y = None if y is None else as_classes(y, student.spec.num_classes, len(x))
     teacher = None if teacher is None else as_queryable(teacher, student.spec)

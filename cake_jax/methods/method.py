@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
+from cake_jax import checks
 from cake_jax.synthesis.settings import SynthesisSettings, checked
 from cake_jax.teachers import Teacher
 from cake_jax.training.settings import TrainSettings
@@ -61,6 +62,9 @@ class GuideSettings:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        checks.fields(self)
 
     def training(self) -> TrainSettings:
         """The settings of one round's training."""
@@ -139,6 +143,7 @@ def with_method_defaults(kind: type[SynthesisSettings], settings: SynthesisSetti
     """
     if isinstance(settings, kind):
         return settings
+    checks.kind("settings", settings, SynthesisSettings, f"a {kind.__name__}")
     if type(settings) is not SynthesisSettings:
         raise CakeError(f"settings: {type(settings).__name__} is for another method; pass {kind.__name__}")
     given = {

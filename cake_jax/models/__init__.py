@@ -84,6 +84,7 @@ def create(name: str, spec: DataSpec, options: Mapping[str, Any] | None = None) 
       CakeError: The name is unknown, or the architecture does not have an option.
     """
     checks.one_of("model.name", name, MODELS)
+    checks.kind("model.options", options, Mapping | None, "a dict of fields")
     module, defaults = MODELS[name]
     # JSON and flags turn tuples into lists. A module with a list in a field cannot be hashed, and teachers must be.
     options = {field: tuple(value) if isinstance(value, list) else value for field, value in (options or {}).items()}

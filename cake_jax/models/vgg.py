@@ -26,8 +26,8 @@ class VGG(nn.Module):
       large_head: Whether an adaptive mean to 7 x 7 pixels and two dense layers of 4096 units precede the last layer.
         Otherwise a mean over the image does.
 
-    Source: Simonyan, Zisserman 2014 (arXiv 1409.1556), configurations A and B. VGG-8 and `smallest` of 4 pixels on small
-      images: Tian, Krishnan, Isola 2019 (arXiv 1910.10699).
+    Source: Simonyan, Zisserman 2014 (arXiv 1409.1556), configurations A and B. VGG-8, and `smallest` of 4 pixels for
+      small images: Tian, Krishnan, Isola 2019 (arXiv 1910.10699).
     """
 
     num_classes: int

@@ -82,8 +82,8 @@ def of_results(teacher: float | None, agreement: float | None, num_classes: int)
 
 
 def near_chance(num_classes: int) -> float:
-    """A share of correct answers below which a model is hardly better than chance: chance and a half, or 0.1 more."""
-    return min(1.5 / num_classes, 1 / num_classes + 0.1)
+    """A share of correct answers below which a model is hardly better than chance: twice chance, at most 0.1 more."""
+    return min(2 / num_classes, 1 / num_classes + 0.1)
 
 
 def _mean(log: MetricsLog, name: str) -> float:

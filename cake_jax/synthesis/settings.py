@@ -36,6 +36,9 @@ class Weights:
     entropy: float = 0.0
     priors: tuple[tuple[str | Prior, float], ...] = ()
 
+    def __post_init__(self) -> None:
+        checks.fields(self)
+
     @property
     def data_priors(self) -> tuple[tuple[Prior, float], ...]:
         """All data priors whose weight is not 0, each with its weight."""
@@ -88,6 +91,9 @@ class SynthesisSettings:
     candidates: int = 1
     targets: str | Targets = "distinct"
     sets_per_chunk: int = 0
+
+    def __post_init__(self) -> None:
+        checks.fields(self)
 
     @property
     def num_sets(self) -> int:

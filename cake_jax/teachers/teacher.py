@@ -108,6 +108,9 @@ def from_linen(module: Any, variables: Any, spec: DataSpec, *, outputs: str = "l
       CakeError: The module does not fit `spec`, its mode is not understood, or its outputs are not finite, or not what
         `outputs` says.
     """
+    if isinstance(module, type) or not hasattr(module, "apply"):
+        raise CakeError(f"module: {checks.shown(module)} is not a module of Flax Linen")
+    checks.kind("variables", variables, Mapping, "a dict of collections, as module.init returns it")
     return checked(Teacher(variables, LinenApply(module), spec), outputs=outputs)
 
 
@@ -125,6 +128,7 @@ def from_function(function: Callable[[Array], Any], spec: DataSpec, *, outputs: 
       CakeError: The function does not fit `spec`, its outputs are not finite, or not what `outputs` says, or its
         gradient with respect to x is missing, zero or not finite.
     """
+    checks.kind("function", function, Callable, "a function")
     return with_gradient(checked(Teacher((), FunctionApply(function), spec), outputs=outputs))
 
 
@@ -138,6 +142,8 @@ def as_queryable(model: Queryable | Callable[[Array], Array], spec: DataSpec) ->
     Raises:
       CakeError: The function does not fit `spec`.
     """
+    if isinstance(model, type) or not (hasattr(model, "predict") or callable(model)):
+        raise CakeError(f"teacher: {checks.shown(model)} is not a Teacher, a BlackBox or a function")
     if hasattr(model, "predict"):
         return cast(Queryable, model)
     return checked(Teacher((), FunctionApply(model), spec))
@@ -183,6 +189,7 @@ def checked(teacher: Teacher, *, values: bool = True, outputs: str = "logits") -
         outputs that are not finite, or probabilities instead of logits.
     """
     checks.one_of("outputs", outputs, OUTPUTS)
+    checks.kind("spec", teacher.spec, DataSpec, "a DataSpec")
     spec = teacher.spec
     if outputs != "logits" or _output_shape(teacher) != (2, spec.num_classes):
         teacher = dataclasses.replace(teacher, apply_fn=Converted(teacher.apply_fn, spec.num_classes, outputs))

@@ -4,9 +4,12 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from flax import nnx
 from jax import Array
 
+from cake_jax import checks, random_keys
+from cake_jax.arrays import as_array
 from cake_jax.models import equinox_adapter, nnx_adapter
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.training import trainer
@@ -49,17 +52,35 @@ def distill(
     Raises:
       CakeError: Settings or model do not fit, the views need a teacher, or the loss became NaN.
     """
-    spec = spec or DataSpec(samples.x.shape[1:], samples.logits.shape[-1])
+    key = random_keys.as_key(key)
+    checks.kind("samples", samples, SampleBatch, "a SampleBatch, as cake_jax.synthesize returns it")
+    checks.kind("settings", settings, TrainSettings, "a TrainSettings")
+    spec = _spec_of(samples) if spec is None else spec
+    checks.kind("spec", spec, DataSpec, "a DataSpec")
+    x, logits = (as_array(part, "samples").astype(np.float32) for part in (samples.x, samples.logits))
+    if x.shape[1:] != spec.shape or not len(x) or logits.shape != (len(x), spec.num_classes):
+        raise CakeError(
+            f"samples: inputs {x.shape} and logits {logits.shape} are not N inputs of shape {spec.shape} and "
+            f"N rows of {spec.num_classes} logits"
+        )
     checked(settings, spec, "student")
     if check_views(views, spec).ask and teacher is None:
         raise CakeError("views: the teacher labels them, so give it as teacher=")
     init_key, train_key = jax.random.split(key)
     module, variables = _split(model)
-    labels = from_logits(samples.logits)
+    labels = from_logits(logits)
     options = asked(views, settings, spec, teacher)
     start = trainer.init(init_key, module, spec, settings, variables, options.get("make_batch"))
-    *_, (state, _) = trainer.epochs(train_key, start, module, spec, samples.x, labels, settings, loss=loss, **options)
+    *_, (state, _) = trainer.epochs(train_key, start, module, spec, x, labels, settings, loss=loss, **options)
     return trainer.as_model(module, state, spec)
+
+
+def _spec_of(samples: SampleBatch) -> DataSpec:
+    """The specification that shapes alone give."""
+    shape, num_classes = np.shape(samples.x)[1:], np.shape(samples.logits)[-1:]
+    if not num_classes:
+        raise CakeError("samples.logits: a single number; pass logits of shape [N, K]")
+    return DataSpec(shape, *num_classes)
 
 
 def _split(model: Any) -> tuple[trainer.Module, Any]:

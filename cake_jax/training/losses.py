@@ -36,6 +36,7 @@ class DistillationLoss:
     distance: str = "kl"
 
     def __post_init__(self) -> None:
+        checks.fields(self)
         checks.one_of("student.distance", self.distance, DISTANCES)
         checks.above_zero("student.temperature", self.temperature)
         checks.fraction("student.hard_weight", self.hard_weight, with_one=True)

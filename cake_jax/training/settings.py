@@ -43,6 +43,9 @@ class TrainSettings:
     augment: tuple[str, ...] = ()
     precision: str = "float32"
 
+    def __post_init__(self) -> None:
+        checks.fields(self)
+
     @property
     def peak_rate(self) -> float:
         """The highest learning rate: `learning_rate`, or that of the optimizer."""

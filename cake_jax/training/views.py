@@ -43,6 +43,9 @@ class ViewSettings:
     adversary_every: int = 5
     adversary_rate: float = 1e-3
 
+    def __post_init__(self) -> None:
+        checks.fields(self)
+
     def queries(self, steps: int, batch_size: int) -> dict[str, int]:
         """The teacher's queries in an epoch: `queries` forward, and `gradient_queries` if there is an adversary."""
         forward = {"queries": steps * batch_size} if self.ask else {}

@@ -164,7 +164,11 @@ def test_restart_queries_nothing_again(box, tmp_path):
     first = box(logits, tmp_path / "ledger", pixels=False)
     answers = first.predict(x)
     first.close()
-    teacher = box(None, tmp_path / "ledger", pixels=False)  # the source is never called
+
+    def unasked(x):
+        pytest.fail("the source is asked again")
+
+    teacher = box(unasked, tmp_path / "ledger", pixels=False)
     np.testing.assert_array_equal(teacher.predict(x[::-1]), answers[::-1])
     assert teacher.queries == 25
 

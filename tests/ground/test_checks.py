@@ -1,11 +1,14 @@
 """Checks of single values: the accepted values, and the messages for others."""
 
+import dataclasses
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from cake_jax import checks
-from cake_jax.types import CakeError
+from cake_jax.types import CakeError, DataSpec
 
 NAN = math.nan
 
@@ -22,7 +25,7 @@ def test_one_of_accepts_only_the_names(kind):
     for name in ("adam", "sgd"):
         checks.one_of("part.field", name, kind(("adam", "sgd")))
     for value in ("", "cosine", None, 3):
-        assert refusal(checks.one_of, value, kind(("adam", "sgd"))) == f"part.field: '{value}' is not one of adam, sgd"
+        assert refusal(checks.one_of, value, kind(("adam", "sgd"))) == f"part.field: {value!r} is not one of adam, sgd"
 
 
 @pytest.mark.parametrize(("value", "similar"), [("Adam", "adam"), ("adma", "adam"), ("sdg", "sgd")])
@@ -52,3 +55,56 @@ def test_fraction_with_one():
         checks.fraction("part.field", value, with_one=True)
     for value in (-1e-9, 1 + 1e-9, NAN):
         assert refusal(checks.fraction, value, with_one=True) == f"part.field: {value} is not in [0, 1]"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    count: int = 1
+    rate: float | None = None
+    name: str = "a"
+    on: bool = False
+    names: tuple[str, ...] = ()
+    pair: tuple[str, float] = ("a", 1.0)
+    draw: str | Callable[[int], int] = "a"
+    spec: DataSpec = dataclasses.field(default_factory=lambda: DataSpec((2,), 2))
+
+
+@pytest.mark.parametrize(
+    ("field", "accepted", "refused", "what"),
+    [
+        ("count", (0, -1, np.int64(3), 2**62), (1.0, True, "1", None, 2**63, math.nan), "a whole number"),
+        ("rate", (None, 1, 0.5, np.float32(1), math.inf), (True, "0.1", 10**30, [0.1]), "a number or None"),
+        ("name", ("", "b"), (None, 1, b"b"), "a text"),
+        ("on", (True, np.bool_(True)), (0, 1, "true", None), "True or False"),
+        ("names", ((), ("a", "b")), (["a"], "ab", ("a", 1)), "a tuple of texts"),
+        ("pair", (("b", 2),), (("b",), ("b", 1, 2), ("b", "c")), "a tuple of texts"),
+        ("draw", ("b", len), (1, None), "a text or a function"),
+        ("spec", (DataSpec((3,), 2),), (None, DataSpec), "a DataSpec"),
+    ],
+)
+def test_a_field_takes_values_of_its_type_only(field, accepted, refused, what):
+    for value in accepted:
+        checks.fields(Fields(**{field: value}))
+    for value in refused:
+        with pytest.raises(CakeError) as caught:
+            checks.fields(Fields(**{field: value}))
+        assert str(caught.value) == f"Fields.{field}: {checks.shown(value)} is not {what}"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (3, "3"),
+        ("adam", "'adam'"),
+        (None, "None"),
+        ((1, 2), "(1, 2)"),
+        ("x" * 100, "a value of type str"),
+        ((len,) * 9, "a value of type tuple"),
+        ([1], "a list"),
+        (np.zeros((2, 3)), "an array of shape (2, 3)"),
+        (DataSpec, "the class DataSpec"),
+        (lambda x: x, "a value of type function"),
+    ],
+)
+def test_a_value_is_shown_in_few_words(value, text):
+    assert checks.shown(value) == text

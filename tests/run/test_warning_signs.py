@@ -19,9 +19,9 @@ def log_of(folder, stage, rows):
 
 @pytest.mark.parametrize(
     ("num_classes", "limit"),
-    [(2, 0.6), (5, 0.3), (10, 0.15), (1000, 0.0015)],
+    [(2, 0.6), (5, 0.3), (10, 0.2), (1000, 0.002)],
 )
-def test_near_chance_is_half_as_much_again_and_never_0_1_more(num_classes, limit):
+def test_near_chance_is_twice_chance_and_never_0_1_more(num_classes, limit):
     assert warning_signs.near_chance(num_classes) == pytest.approx(limit)
 
 
@@ -30,10 +30,10 @@ def test_near_chance_is_half_as_much_again_and_never_0_1_more(num_classes, limit
     [
         ([], ""),
         ([{"loss": 1.0}], ""),
-        ([{"class_balance": 0.26, "confidence": 0.16}], ""),
+        ([{"class_balance": 0.26, "confidence": 0.21}], ""),
         ([{"class_balance": 0.2, "confidence": 0.9}, {"class_balance": 0.4, "confidence": 0.9}], ""),
         ([{"class_balance": 0.1, "confidence": 0.9}, {"class_balance": 0.3, "confidence": 0.9}], "the same class"),
-        ([{"class_balance": 1.0, "confidence": 0.14}], "its highest probability is 14% on average"),
+        ([{"class_balance": 1.0, "confidence": 0.19}], "its highest probability is 19% on average"),
     ],
 )
 def test_signs_of_samples_are_means_over_the_mini_batches(tmp_path, rows, expected):
@@ -48,8 +48,8 @@ def test_signs_of_samples_are_means_over_the_mini_batches(tmp_path, rows, expect
         ([], ""),
         ([0.3, 0.9, 0.81], ""),
         ([0.3, 0.9, 0.79], "fell from 90% to 79%; lower student.learning_rate"),
-        ([0.1, 0.16], ""),
-        ([0.1, 0.14], "learned only 14% of its training samples"),
+        ([0.1, 0.21], ""),
+        ([0.1, 0.19], "learned only 19% of its training samples"),
     ],
 )
 def test_signs_of_a_student_are_a_fall_and_an_end_near_chance(tmp_path, accuracies, expected):
@@ -64,9 +64,9 @@ def test_signs_of_a_student_are_a_fall_and_an_end_near_chance(tmp_path, accuraci
     [
         (None, None, ""),
         (0.9, 0.8, ""),
-        (0.14, 0.1, "the teacher is right on 14% of the test set, where chance is 10%"),
-        (0.9, 0.14, "the student agrees with the teacher on 14% of the test set, where chance is 10%"),
-        (None, 0.14, "the student agrees"),
+        (0.19, 0.1, "the teacher is right on 19% of the test set, where chance is 10%"),
+        (0.9, 0.19, "the student agrees with the teacher on 19% of the test set, where chance is 10%"),
+        (None, 0.19, "the student agrees"),
     ],
 )
 def test_a_bad_teacher_is_named_before_its_student(teacher, agreement, expected):

@@ -7,7 +7,7 @@ from typing import Any
 import flax.linen as nn
 from jax import Array
 
-from cake_jax import methods, models, random_keys
+from cake_jax import checks, methods, models, random_keys
 from cake_jax.arrays import as_classes, as_inputs
 from cake_jax.methods.method import Round, with_method_defaults
 from cake_jax.methods.shared.guide_student import GuideStudent
@@ -67,6 +67,8 @@ def stream(
 
     Without a guide student, memory does not grow with the number of rounds.
     """
+    key = random_keys.as_key(key)
+    checks.kind("spec", spec, DataSpec, "a DataSpec")
     chosen, is_function = methods.get(method), not hasattr(teacher, "predict")
     teacher = as_queryable(teacher, spec)
     needs_gradient = ACCESS.index(chosen.access) >= ACCESS.index("gradients")
@@ -78,6 +80,8 @@ def stream(
     if chosen.reads_data and data is None:
         raise CakeError(f"data: the method '{method}' needs real training data; pass x and classes")
     if data is not None:
+        if not isinstance(data, tuple | list) or len(data) != 2:
+            raise CakeError(f"data: {checks.shown(data)} is not a pair of inputs and classes")
         x = as_inputs(data[0], spec, "data")
         data = x, as_classes(data[1], spec.num_classes, len(x), "data")
     own: Any = with_method_defaults(chosen.settings, settings)

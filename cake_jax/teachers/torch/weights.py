@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from cake_jax import models
+from cake_jax import checks, models
 from cake_jax.models import modes
 from cake_jax.teachers.teacher import LinenApply, Teacher, from_linen
 from cake_jax.teachers.torch import weight_files
@@ -42,6 +42,8 @@ def from_torch_weights(
     Raises:
       CakeError: The file cannot be read, or a tensor is missing, unexpected or of another shape.
     """
+    checks.kind("spec", spec, DataSpec, "a DataSpec")
+    checks.kind("weights", weights, str | Path | Mapping, "a file or a state_dict")
     module = models.create(name, spec, options)
     shapes = _shapes(module, spec)
     if isinstance(weights, Mapping):
