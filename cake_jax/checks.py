@@ -83,7 +83,7 @@ def fields(settings: Any) -> None:
     Raises:
       CakeError: The message has the class, the field, the value and what the field takes.
     """
-    owner = type(settings)
+    owner: Any = type(settings)
     for name, hint in _hints(owner).items():
         value = getattr(settings, name)
         if not _fits(value, hint):

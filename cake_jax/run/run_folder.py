@@ -144,7 +144,8 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
     path, wanted = workdir / CONFIG, json.loads(json.dumps(document))
     if overwrite and path.exists():
         shutil.rmtree(workdir)
-    if path.exists():
+    # A run that failed before it made anything is no run to keep.
+    if path.exists() and any(other.name != CONFIG for other in workdir.iterdir()):
         try:
             field = first_difference(json.loads(path.read_text()), wanted)
         except ValueError as error:
@@ -154,7 +155,7 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
                 f"{workdir}: holds a run with another config, which differs in {field}; "
                 "use another --workdir, or --overwrite"
             )
-    elif workdir.exists() and any(other.name != f"{CONFIG}.tmp" for other in workdir.iterdir()):
+    elif workdir.exists() and any(other.name not in (CONFIG, f"{CONFIG}.tmp") for other in workdir.iterdir()):
         raise CakeError(f"{workdir}: is not empty and holds no run; use another --workdir")
     content = json.dumps(wanted, indent=1).encode()
     if not path.exists() or path.read_bytes() != content:

@@ -10,7 +10,7 @@ from runs import small_config
 
 from cake_jax import load, load_model, load_run
 from cake_jax.config import default
-from cake_jax.run.run_folder import first_difference
+from cake_jax.run.run_folder import claim, first_difference
 
 
 def document(**fields):
@@ -145,3 +145,12 @@ def test_what_is_not_there_is_not_loaded(tmp_path):
     assert "no run here" in message_of(load_run, tmp_path)
     assert "no model here" in message_of(load_model, tmp_path)
     assert "neither a run nor a model" in message_of(load, tmp_path)
+
+
+def test_a_run_that_made_nothing_makes_room_for_another_config(tmp_path):
+    """As after a file of weights that does not fit."""
+    claim(tmp_path / "run", {"seed": 0}, overwrite=False)
+    claim(tmp_path / "run", {"seed": 1}, overwrite=False)
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 1}
+    (tmp_path / "run" / "metrics.jsonl").write_text("")
+    assert "differs in seed" in message_of(claim, tmp_path / "run", {"seed": 2}, overwrite=False)

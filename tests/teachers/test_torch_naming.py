@@ -234,9 +234,25 @@ def test_names_that_do_not_fit_are_shown_beside_those_of_the_nearest_layout(tens
     other = {f"stem.{name.replace('conv', 'convolution')}": tensor for name, tensor in tensors.items()}
     other = {name.replace("bn", "norm").replace("fc", "head"): tensor for name, tensor in other.items()}
     assert message_of(from_torch_weights, other, "resnet18", SPEC, RESNET) == (
-        "weights: these are not the weights of resnet18; its nearest layout, torchvision, begins with conv1.weight, "
-        "bn1.weight, bn1.bias, and the file with stem.convolution1.weight, stem.norm1.weight, stem.norm1.bias"
+        "weights: these are not the weights of a resnet18 with these options; of its nearest layout, torchvision, 32 of "
+        "32 names are missing (conv1.weight, bn1.weight, bn1.bias), and the file has 32 others "
+        "(stem.convolution1.weight, stem.norm1.weight, stem.norm1.bias)"
     )
+
+
+def test_a_smaller_network_has_no_other_names(tensors):
+    message = message_of(from_torch_weights, tensors, "resnet18", SPEC, {"blocks": (2, 1), "features": (4, 6)})
+    assert message.endswith(
+        "10 of 42 names are missing (layer1.1.conv1.weight, layer1.1.bn1.weight, layer1.1.bn1.bias), and the file has "
+        "no others"
+    )
+
+
+def test_shortcuts_without_weights_are_named_as_such(tensors):
+    weights = {name: tensor for name, tensor in tensors.items() if "downsample" not in name}
+    message = message_of(from_torch_weights, weights, "resnet18", SPEC, RESNET)
+    assert message == "weights: its shortcuts have no weights; set the model's option shortcut to padding"
+    from_torch_weights(weights, "resnet18", SPEC, {**RESNET, "shortcut": "padding"})
 
 
 def test_a_prefix_before_most_names_is_removed(tensors):

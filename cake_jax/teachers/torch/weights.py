@@ -53,10 +53,14 @@ def from_torch_weights(
     naming, table, tensors = _nearest(tensors, names(module, shapes))
     expected, leaves = flatten_dict(shapes), {}
     missing = [entry.torch for entry in table if entry.torch not in tensors]
-    if 2 * len(missing) > len(table):
+    surplus = [tensor for tensor in tensors if tensor not in {entry.torch for entry in table}]
+    if missing and all(".shortcut." in tensor or ".downsample." in tensor for tensor in missing):
+        raise CakeError(f"{source}: its shortcuts have no weights; set the model's option shortcut to padding")
+    if len(missing) > 1:
         raise CakeError(
-            f"{source}: these are not the weights of {name}; its nearest layout, {naming}, begins with "
-            f"{_first([entry.torch for entry in table])}, and the file with {_first(tensors)}"
+            f"{source}: these are not the weights of a {name} with these options; of its nearest layout, {naming}, "
+            f"{len(missing)} of {len(table)} names are missing ({_first(missing)}), and the file has "
+            f"{f'{len(surplus)} others ({_first(surplus)})' if surplus else 'no others'}"
         )
     if missing:
         raise CakeError(f"{source}: {missing[0]} is missing; check that it is a {name} with these options")
@@ -65,7 +69,6 @@ def from_torch_weights(
         if found != wanted:
             raise CakeError(f"{source}: {tensor} has shape {found}, but {name} with these options has {wanted}")
         leaves[path] = np.ascontiguousarray(layout.from_torch(tensors[tensor]))
-    surplus = sorted(set(tensors) - {entry.torch for entry in table})
     if surplus:
         raise CakeError(f"{source}: {surplus[0]} {tensors[surplus[0]].shape} is not in {name} with these options")
     return from_linen(module, unflatten_dict(leaves), spec)
