@@ -123,6 +123,20 @@ def check(settings: DataSettings) -> None:
     _source(settings).check(settings.location)
 
 
+def check_training(settings: DataSettings) -> None:
+    """Checks that there are training data.
+
+    Raises:
+      CakeError: `check` fails, or there are test data alone.
+    """
+    check(settings)
+    if not train_size(settings):
+        raise CakeError(
+            f"dataset.data_dir: {settings.data_dir} has test data alone, so no teacher can be trained on it; name a "
+            "file in teacher.weights, or a run in teacher.from_run"
+        )
+
+
 def train_size(settings: DataSettings) -> int:
     """The number of training examples that `load` returns. Reads no examples.
 
@@ -158,7 +172,7 @@ def load(settings: DataSettings, spec: DataSpec | None = None) -> Dataset:
     for x, y in ((train_x, train_y), (test_x, test_y)):
         if x.shape[1:] != spec.shape:
             raise CakeError(f"dataset: inputs of '{settings.name}' have shape {x.shape[1:]}, not {spec.shape}")
-        if y.max() >= spec.num_classes:
+        if len(y) and y.max() >= spec.num_classes:
             raise CakeError(
                 f"dataset: '{settings.name}' has the label {y.max()}, but labels end at {spec.num_classes - 1}"
             )

@@ -1,7 +1,7 @@
 """Image sets in folders, with one folder for each class: Tiny-ImageNet, 12 classes of ImageNet, and a user's own.
 
 The layout is `train/<class>/*.png`, with `test` or `val` beside `train`. A class's folder may have subfolders. Images
-may have any format that Pillow reads.
+may have any format that Pillow reads. A user's own set may lack `train`.
 Tiny-ImageNet needs no conversion: its layout is `train/<class>/images/*.JPEG`, and `val/images/*.JPEG` with
 `val/val_annotations.txt`.
 """
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cake_jax.data import cache
-from cake_jax.data.source import Location
+from cake_jax.data.source import NO_TRAINING_INPUTS, Location
 from cake_jax.types import CakeError, CakeWarning, DataSpec, Examples, first_line
 
 # A specification is measured on this many training images at most, the first of a fixed shuffle.
@@ -67,11 +67,14 @@ class Folder:
         """The specification.
 
         A measured one has the size of the images, and the mean and standard deviation of at most `MAX_MEASURED`
-        training images. It is cached until a file changes.
+        training images. It is cached until a file changes. Without training images, the test images are measured.
         """
         if self.known_spec is not None:
             return self.known_spec
-        train, _ = self._splits(location)
+        train, test = self._splits(location)
+        if not train.files:
+            warnings.warn(f"dataset.data_dir: {NO_TRAINING_INPUTS}", CakeWarning, stacklevel=2)
+            train = test
 
         def measure() -> DataSpec:
             rows = np.random.default_rng(0).permutation(len(train.files))[:MAX_MEASURED]
@@ -107,17 +110,15 @@ class Folder:
         size, channels = location.image_size, 0
         if self.known_spec is not None:
             size, channels = self.known_spec.shape[0], 3
-        parts = []
-        for split, rows in ((train, train_rows), (test, np.arange(len(test.files)))):
-            images = _read(split, size, channels, rows)
-            parts.append((images.astype(np.float32) / np.float32(255), split.labels[rows]))
-        (train_x, _), (test_x, _) = parts
+        test_images = _read(test, size, channels, np.arange(len(test.files)))
+        train_images = _read(train, size, channels, train_rows) if len(train_rows) else test_images[:0]
+        train_x, test_x = (images.astype(np.float32) / np.float32(255) for images in (train_images, test_images))
         if train_x.shape[1:] != test_x.shape[1:]:
             raise CakeError(
                 f"dataset.data_dir: images in {test.root} have shape {test_x.shape[1:]}, but images in {train.root} "
                 f"have shape {train_x.shape[1:]}; convert one split"
             )
-        return parts[0], parts[1]
+        return (train_x, train.labels[train_rows]), (test_x, test.labels)
 
     def _splits(self, location: Location) -> tuple[_Split, _Split]:
         """The training and the test split."""
@@ -125,15 +126,19 @@ class Folder:
             content = f"a folder {self.subfolder} with train/" if self.subfolder else "train/"
             raise CakeError(f"dataset.data_dir: empty; name the folder that holds {content} and test/ or val/")
         root = Path(location.data_dir).expanduser() / self.subfolder
-        if not (root / "train").is_dir():
+        test_root = next((root / name for name in self.test_splits if (root / name).is_dir()), None)
+        if not (root / "train").is_dir() and (test_root is None or not self.measured):
             raise CakeError(
                 f"dataset.data_dir: no folder {root / 'train'}; put training images in {root / 'train'}/<class>/"
             )
-        test_root = next((root / name for name in self.test_splits if (root / name).is_dir()), None)
         if test_root is None:
             raise CakeError(f"dataset.data_dir: no folder {root / 'test'} or {root / 'val'}; one must hold test images")
         listed = _listed(location.class_names)
-        train = _split(root / "train", listed, says_skipped=self.measured)
+        if (root / "train").is_dir():
+            train = _split(root / "train", listed, says_skipped=self.measured)
+        else:
+            test = _split(test_root, listed, says_skipped=False)
+            train = _Split(test_root, (), test.labels[:0], test.classes)
         if listed and train.classes != listed:
             only = _printable(sorted(set(listed) ^ set(train.classes))[0])
             raise CakeError(

@@ -1,6 +1,7 @@
 """A user's own arrays in one `.npz` file with Keras's names. Nothing is unpickled."""
 
 import dataclasses
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, ClassVar
@@ -8,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cake_jax.data import cache
-from cake_jax.data.source import Location
-from cake_jax.types import CakeError, DataSpec, Examples, first_line
+from cake_jax.data.source import NO_TRAINING_INPUTS, Location
+from cake_jax.types import CakeError, CakeWarning, DataSpec, Examples, first_line
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -18,8 +19,9 @@ _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 class Npz:
     """The `Source` of the arrays in the file `Location.data_dir`. `Location.image_size` is ignored.
 
-    The arrays are x_train, y_train, x_test and y_test. x are images `[N, H, W]` or `[N, H, W, C]`, or vectors `[N, D]`.
-    They are floats, or uint8 values v, which are read as v / 255. y are integers `[N]` or `[N, 1]` from 0 to K - 1.
+    The arrays are x_train, y_train, x_test and y_test. The first two may be missing. x are images `[N, H, W]` or
+    `[N, H, W, C]`, or vectors `[N, D]`. They are floats, or uint8 values v, which are read as v / 255. y are integers
+    `[N]` or `[N, 1]` from 0 to K - 1.
     """
 
     measured: ClassVar[bool] = True
@@ -28,10 +30,11 @@ class Npz:
         """The specification: shape and classes, and mean and standard deviation of the training inputs by last axis.
 
         The bounds are 0 and 1 if all training inputs are images within [0, 1]. Otherwise they are unknown. The
-        specification is cached until the file changes.
+        specification is cached until the file changes. Without training inputs, the test inputs are measured.
         """
         path = _file(location)
-        _headers(path)
+        if "x_train" not in _headers(path):
+            warnings.warn(f"{path}: {NO_TRAINING_INPUTS}", CakeWarning, stacklevel=2)
         about = path.stat()
         state = f"{path.resolve()} {about.st_size} {about.st_mtime_ns}"
         return cache.spec(cache.path_of("npz-spec", state, "json"), lambda: _measure(path))
@@ -41,19 +44,22 @@ class Npz:
         _headers(_file(location))
 
     def train_size(self, location: Location) -> int:
-        """The number of training examples in the array's header."""
-        return _headers(_file(location))["x_train"][0][0]
+        """The number of training examples in the array's header, or 0."""
+        headers = _headers(_file(location))
+        return headers["x_train"][0][0] if "x_train" in headers else 0
 
     def load(self, location: Location, train_rows: np.ndarray) -> tuple[Examples, Examples]:
         """Training and test inputs `[n, H, W, C]` or `[n, D]` float32 with labels; see `Source.load`."""
         path = _file(location)
-        _headers(path)
-        train = _pixels(path, "x_train")[train_rows], _labels(path, "y_train")[train_rows]
-        return train, (_pixels(path, "x_test"), _labels(path, "y_test"))
+        test = _pixels(path, "x_test"), _labels(path, "y_test")
+        if "x_train" not in _headers(path):
+            return (test[0][:0], test[1][:0]), test
+        return (_pixels(path, "x_train")[train_rows], _labels(path, "y_train")[train_rows]), test
 
 
 def _measure(path: Path) -> DataSpec:
-    x, labels = _pixels(path, "x_train"), _labels(path, "y_train")
+    part = "train" if "x_train" in _headers(path) else "test"
+    x, labels = _pixels(path, f"x_{part}"), _labels(path, f"y_{part}")
     axes = tuple(range(x.ndim - 1))
     mean, std = x.mean(axis=axes, dtype=np.float64), x.std(axis=axes, dtype=np.float64)
     std = np.where(std > 0, std, 1.0)  # a constant feature must not divide by 0
@@ -63,7 +69,7 @@ def _measure(path: Path) -> DataSpec:
     present = len(np.unique(labels))
     if classes < 2 or present < classes:
         raise CakeError(
-            f"{path}: y_train has {present} of the classes 0 to {classes - 1}; number two or more classes from 0, "
+            f"{path}: y_{part} has {present} of the classes 0 to {classes - 1}; number two or more classes from 0, "
             "without a gap"
         )
     return DataSpec(x.shape[1:], classes, _rounded(mean), _rounded(std), low, high)
@@ -81,7 +87,8 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     found = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in _ARRAYS:
+            has_training = any(f"{name}.npy" in archive.namelist() for name in _ARRAYS[:2])
+            for name in _ARRAYS if has_training else _ARRAYS[2:]:
                 with archive.open(f"{name}.npy") as file:
                     found[name] = _header(file)
     except KeyError as error:
@@ -103,11 +110,13 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         ):
             allowed = "[N, H, W, C], [N, H, W] or [N, D]" if inputs else "[N] or [N, 1]"
             raise CakeError(f"{path}: {name} has shape {shape}; save a non-empty array {allowed}")
-    for part in ("train", "test"):
+    for part in ("train", "test") if has_training else ("test",):
         num_x, num_y = (found[f"{kind}_{part}"][0][0] for kind in "xy")
         if num_x != num_y:
             raise CakeError(f"{path}: x_{part} has {num_x} examples, but y_{part} has {num_y}")
-    if found["x_train"][0][1:] != found["x_test"][0][1:] or found["x_train"][1] != found["x_test"][1]:
+    if has_training and (
+        found["x_train"][0][1:] != found["x_test"][0][1:] or found["x_train"][1] != found["x_test"][1]
+    ):
         raise CakeError(f"{path}: x_test differs from x_train in shape or type")
     return found
 

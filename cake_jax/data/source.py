@@ -6,6 +6,12 @@ import numpy as np
 
 from cake_jax.types import DataSpec, Examples
 
+# The end of a `CakeWarning` of a source that has test data alone.
+NO_TRAINING_INPUTS = (
+    "there are no training inputs, so mean and standard deviation are those of the test inputs, unless dataset.mean "
+    "and dataset.std are set"
+)
+
 
 class Location(NamedTuple):
     """The place of a data set's files, and the size of its images.

@@ -60,6 +60,7 @@ def describe(settings: RunSettings) -> str:
         case "query":
             lines.append("teacher    answers queries alone")
         case "training":
+            data.check_training(settings.data)
             teacher, size = settings.teacher, data.train_size(settings.data)
             lines.append(_training_line("teacher", teacher.model, settings.spec, teacher.training, size, rate))
     if settings.samples.from_run:

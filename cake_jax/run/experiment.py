@@ -115,5 +115,7 @@ def _check_sources(settings: RunSettings, *, has_teacher: bool) -> None:
     source = settings.teacher.source
     if source == "weights" and not has_teacher and not Path(settings.teacher.path).is_file():
         raise CakeError(f"teacher.weights: there is no file {settings.teacher.path}")
-    if (source == "training" and not has_teacher) or settings.stages.evaluation:
+    if source == "training" and not has_teacher:
+        data.check_training(settings.data)
+    elif settings.stages.evaluation:
         data.check(settings.data)

@@ -193,8 +193,9 @@ def test_palette_transparency_and_jpeg_become_colour(tmp_path):
         np.testing.assert_allclose(pixels[place], 90, atol=2)
 
 
-def without_train(root):
+def without_both(root):
     shutil.rmtree(root / "train")
+    shutil.rmtree(root / "test")
     return ["dataset.data_dir", str(root / "train")]
 
 
@@ -272,7 +273,7 @@ def with_another_size(root):
 @pytest.mark.parametrize(
     "damage",
     [
-        without_train,
+        without_both,
         without_test,
         without_classes,
         with_one_class,
@@ -294,7 +295,7 @@ def test_unusable_folder_is_refused(damage, tmp_path):
 
 @pytest.mark.parametrize(
     "damage",
-    [without_train, without_test, without_classes, with_one_class, with_an_empty_class, with_other_test_classes],
+    [without_both, without_test, without_classes, with_one_class, with_an_empty_class, with_other_test_classes],
 )
 def test_check_refuses_an_incomplete_folder(damage, tmp_path):
     make_folder(tmp_path)
@@ -361,3 +362,18 @@ def test_tiny_imagenet_is_read_as_it_is_unpacked(tmp_path):
     for broken in ("gone.JPEG\t" + names[0], "val_000.JPEG\tn999", "val_000.JPEG", ""):
         annotations.write_text(broken)
         assert_refused(settings, str(annotations))
+
+
+def test_a_folder_with_test_images_alone_is_read(tmp_path):
+    images = make_folder(tmp_path)
+    shutil.rmtree(tmp_path / "train")
+    settings = DataSettings("folder", str(tmp_path))
+    with pytest.warns(CakeWarning, match="there are no training inputs, so mean and standard deviation are those of"):
+        found = data.load(settings)
+    assert (found.train_x.shape, found.train_y.shape) == ((0, 8, 10, 3), (0,))
+    assert found.test_y.tolist() == [0, 0, 1, 1, 2, 2]
+    assert found.spec.class_names == ("ant", "bee", "cat")
+    mean = np.mean([images["test", name] for name in found.spec.class_names], axis=(0, 1, 2, 3)) / 255
+    np.testing.assert_allclose(found.spec.mean, mean, atol=1e-4)
+    with pytest.raises(CakeError, match="has test data alone"):
+        data.check_training(settings)

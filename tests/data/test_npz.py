@@ -6,7 +6,7 @@ from data_files import assert_refused, make_arrays
 
 from cake_jax import data
 from cake_jax.data import DataSettings
-from cake_jax.types import CakeError
+from cake_jax.types import CakeError, CakeWarning
 
 
 @pytest.fixture
@@ -127,3 +127,25 @@ def test_missing_file_is_refused(file, tmp_path):
     assert_refused(settings, "dataset.data_dir")
     with pytest.raises(CakeError, match=r"dataset\.data_dir"):
         data.check(settings)
+
+
+def test_a_file_with_test_data_alone_is_read(path, settings):
+    made = make_arrays()
+    np.savez(path, x_test=made["x_test"], y_test=made["y_test"])
+    with pytest.warns(CakeWarning, match="there are no training inputs, so mean and standard deviation are those of"):
+        found = data.load(settings)
+    assert (found.train_x.shape, found.train_y.shape) == ((0, 6, 5, 3), (0,))
+    assert (found.test_x.shape, found.spec.num_classes) == ((9, 6, 5, 3), 3)
+    np.testing.assert_allclose(found.spec.mean, (made["x_test"] / 255).mean(axis=(0, 1, 2)), rtol=1e-3)
+    data.check(settings)
+    assert data.train_size(settings) == 0
+    with pytest.raises(CakeError, match=r"own\.npz has test data alone, so no teacher can be trained on it"):
+        data.check_training(settings)
+
+
+@pytest.mark.parametrize("name", ["x_train", "y_train", "x_test", "y_test"])
+def test_a_file_that_lacks_one_array_is_refused(name, path, settings):
+    made = make_arrays()
+    del made[name]
+    np.savez(path, **made)
+    assert_refused(settings, f"no array {name}")

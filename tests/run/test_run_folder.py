@@ -149,8 +149,9 @@ def test_what_is_not_there_is_not_loaded(tmp_path):
 
 def test_a_run_that_made_nothing_makes_room_for_another_config(tmp_path):
     """As after a file of weights that does not fit."""
-    claim(tmp_path / "run", {"seed": 0}, overwrite=False)
-    claim(tmp_path / "run", {"seed": 1}, overwrite=False)
-    assert json.loads((tmp_path / "run" / "config.json").read_text()) == {"seed": 1}
-    (tmp_path / "run" / "metrics.jsonl").write_text("")
-    assert "differs in seed" in message_of(claim, tmp_path / "run", {"seed": 2}, overwrite=False)
+    folder, (first, second) = tmp_path / "run", (document(seed=seed) for seed in (0, 1))
+    claim(folder, first, overwrite=False)
+    claim(folder, second, overwrite=False)
+    assert json.loads((folder / "config.json").read_text()) == second
+    (folder / "metrics.jsonl").write_text("")
+    assert "differs in seed" in message_of(claim, folder, first, overwrite=False)

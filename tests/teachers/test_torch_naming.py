@@ -234,8 +234,8 @@ def test_names_that_do_not_fit_are_shown_beside_those_of_the_nearest_layout(tens
     other = {f"stem.{name.replace('conv', 'convolution')}": tensor for name, tensor in tensors.items()}
     other = {name.replace("bn", "norm").replace("fc", "head"): tensor for name, tensor in other.items()}
     assert message_of(from_torch_weights, other, "resnet18", SPEC, RESNET) == (
-        "weights: these are not the weights of a resnet18 with these options; of its nearest layout, torchvision, 32 of "
-        "32 names are missing (conv1.weight, bn1.weight, bn1.bias), and the file has 32 others "
+        "weights: these are not the weights of a resnet18 with these options; of its nearest layout, torchvision, 32 "
+        "of 32 names are missing (conv1.weight, bn1.weight, bn1.bias), and the file has 32 others "
         "(stem.convolution1.weight, stem.norm1.weight, stem.norm1.bias)"
     )
 
