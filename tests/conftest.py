@@ -7,8 +7,10 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import jax
+import pytest
 
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits the environment of the process that started it
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cake_jax-test-cache-")
@@ -24,3 +26,12 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 def pytest_configure(config):
     """Ignores a program that another process has not written in full yet: JAX then compiles it again."""
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Drops the compiled programs after a file of tests if they take many memory maps, which Linux limits to 65,530."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_text().count("\n") > 20_000:
+        jax.clear_caches()

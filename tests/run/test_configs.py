@@ -73,7 +73,7 @@ def test_students_of_stored_labels_have_the_default_recipe(name, variant):
     student, usual = (config.student for config in (module_of(name).get_config(variant), default()))
     for field in ("optimizer", "weight_decay", "augment", "distance", "views"):
         assert student[field] == usual[field]
-    assert student.learning_rate == {"few": 0.1, "reference": 0.5}[variant]
+    assert student.learning_rate == {"few": None, "reference": 0.5}[variant]
 
 
 # Weights of the contrastive term and of the total variation, and the number of mini-batches.

@@ -10,7 +10,7 @@ import cake_jax
 from cake_jax import cost
 from cake_jax.models.equinox_adapter import split
 from cake_jax.teachers import from_equinox, from_function
-from cake_jax.training import trainer
+from cake_jax.training import from_logits, programs, trainer
 from cake_jax.types import DataSpec, SampleBatch
 
 SPEC = DataSpec((3,), 2)
@@ -170,21 +170,21 @@ def test_student_with_dropout_learns_from_its_module_s_weights(eqx, samples):
 
 def test_masks_depend_neither_on_chunks_nor_on_an_interruption(eqx, samples, monkeypatch):
     """The key of an example draws its mask, so that one example at a time draws the same as a whole batch."""
-    (adapter, variables), labels = split(with_dropout(eqx)), trainer.from_logits(samples.logits)
+    (adapter, variables), labels = split(with_dropout(eqx)), from_logits(samples.logits)
     settings = cake_jax.TrainSettings(epochs=4, batch_size=64, schedule="constant")
 
     def history(state=None):
-        trainer._device_function.cache_clear()
+        programs.training_program.cache_clear()
         state = state or trainer.init(jax.random.key(0), adapter, SPEC, settings, variables)
         options = {"loss": cake_jax.DistillationLoss()}
         return list(trainer.epochs(jax.random.key(1), state, adapter, SPEC, samples.x, labels, settings, **options))
 
     whole = history()
     jax.tree.map(np.testing.assert_array_equal, history(whole[1][0])[-1], whole[-1])
-    monkeypatch.setattr(trainer, "_SMALLEST_CHUNK", 1)
+    monkeypatch.setattr(programs, "_SMALLEST_CHUNK", 1)
     monkeypatch.setattr(cost, "CORE_FLOPS", 1.0)
     parts = history()[-1]
-    trainer._device_function.cache_clear()
+    programs.training_program.cache_clear()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), parts[0], whole[-1][0])
 
 

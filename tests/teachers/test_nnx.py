@@ -109,7 +109,7 @@ def test_training_step_equals_one_of_nnx(x):
     labels, loss = from_logits(logits), cake_jax.DistillationLoss()
     gradient = nnx.grad(lambda module: loss(module(x), labels).mean())(module)
     assert np.abs(gradient["kernel"][...]).max() > 0.01
-    expected = module.kernel[...] - SETTINGS.learning_rate * gradient["kernel"][...]
+    expected = module.kernel[...] - SETTINGS.peak_rate * gradient["kernel"][...]
     np.testing.assert_allclose(student.variables["params"]["kernel"], expected, rtol=1e-5, atol=1e-6)
 
 

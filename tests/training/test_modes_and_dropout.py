@@ -13,7 +13,7 @@ from small_training import KEY, SETTINGS, SPEC, history, shuffled
 
 from cake_jax import cost, random_keys
 from cake_jax.models.nnx_adapter import split
-from cake_jax.training import Labels, trainer
+from cake_jax.training import Labels, programs, trainer
 
 
 def layers(x, train):
@@ -107,15 +107,15 @@ def test_masks_by_hand(chunk, points, monkeypatch):
 
     The learning rate is so small that the weights stay, and the loss of an epoch is that of its masks.
     """
-    monkeypatch.setattr(trainer, "_SMALLEST_CHUNK", chunk)
+    monkeypatch.setattr(programs, "_SMALLEST_CHUNK", chunk)
     monkeypatch.setattr(cost, "CORE_FLOPS", 1.0)
-    trainer._device_function.cache_clear()
+    programs.training_program.cache_clear()
     x, labels = points
     settings = dataclasses.replace(
         SETTINGS, epochs=2, learning_rate=1e-12, weight_decay=0.0, validation_fraction=0.0, momentum=0.0
     )
     epochs = history(Dropped(), x, labels, settings)
-    trainer._device_function.cache_clear()
+    programs.training_program.cache_clear()
     dense = trainer.init(KEY, Dropped(), SPEC, settings).params["Dense_0"]
     keys = random_keys.training_keys(KEY)
     examples, means = shuffled(keys.split, 205), []

@@ -12,7 +12,7 @@ from cake_errors import message_of
 from small_training import KEY, SETTINGS, SPEC, history, shuffled
 
 from cake_jax import cost, models, parallel, random_keys
-from cake_jax.training import Labels, TrainSettings, classification_loss, trainer
+from cake_jax.training import Labels, TrainSettings, classification_loss, programs, trainer
 from cake_jax.types import DataSpec
 
 
@@ -154,7 +154,7 @@ def test_chunks_of_a_batch_change_only_the_rounding(module, points, monkeypatch)
         return classification_loss(logits, labels)
 
     whole = history(module, *points)[-1]
-    monkeypatch.setattr(trainer, "_SMALLEST_CHUNK", 2)
+    monkeypatch.setattr(programs, "_SMALLEST_CHUNK", 2)
     monkeypatch.setattr(cost, "CORE_FLOPS", 1.0)
     parts = history(module, *points, loss=watched)[-1]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), parts, whole)
@@ -166,12 +166,12 @@ def test_a_chunk_is_the_largest_part_of_a_batch_that_stays_in_the_cache(monkeypa
     """48 examples, of which 48, 20 or 1 fit. Fewer than 8 are never a chunk."""
     monkeypatch.setattr(cost, "flops", lambda *arguments: 48 * flops)
     module = nn.Dense(3)
-    assert trainer._chunk_size(module, {}, jnp.zeros((48, 6))) == size
+    assert programs._chunk_size(module, {}, jnp.zeros((48, 6))) == size
 
 
 def test_a_batch_without_a_fitting_part_is_one_chunk(monkeypatch):
     monkeypatch.setattr(cost, "flops", lambda *arguments: 1e12)
-    assert trainer._chunk_size(nn.Dense(3), {}, jnp.zeros((47, 6))) == 47
+    assert programs._chunk_size(nn.Dense(3), {}, jnp.zeros((47, 6))) == 47
 
 
 def test_examples_that_stay_on_the_devices_train_like_those_that_travel(module, points, monkeypatch):
