@@ -123,6 +123,14 @@ def check(settings: DataSettings) -> None:
     _source(settings).check(settings.location)
 
 
+def class_order(settings: DataSettings, spec: DataSpec) -> str:
+    """A line with the order of the classes of a user's folder, at most 20 of them. Empty for other data sets."""
+    if settings.name != "folder":
+        return ""
+    shown = ", ".join(f"{label} {name}" for label, name in enumerate(spec.class_names[:20]))
+    return f"classes    {shown}{', ...' if len(spec.class_names) > 20 else ''}"
+
+
 def check_training(settings: DataSettings) -> None:
     """Checks that there are training data.
 
@@ -206,6 +214,8 @@ __all__ = [
     "Location",
     "Source",
     "check",
+    "check_training",
+    "class_order",
     "load",
     "spec_of",
     "train_size",

@@ -48,6 +48,8 @@ def run(
         _check_sources(settings, has_teacher=checkpoint.has_model(workdir / run_folder.TEACHER) and not overwrite)
     if parallel.is_first():
         run_folder.claim(workdir, settings.document, overwrite)
+        if order := data.class_order(settings.data, settings.spec):
+            print(order)
     parallel.wait_for_all("claim")
     if done is not None:
         print(f"{workdir} holds the finished run of this config; nothing to do. See {workdir / run_folder.REPORT}")

@@ -14,6 +14,7 @@ from cake_jax.config import default, resolve
 from cake_jax.data import DataSettings
 from cake_jax.run import dry_run
 from cake_jax.stores import checkpoint
+from cake_jax.types import DataSpec
 
 
 @pytest.fixture
@@ -43,12 +44,23 @@ def test_a_dry_run_counts_the_examples_of_a_file(config, cache, tmp_path):
     assert "1 epochs of 30 examples" in dry_run.describe(resolve(config))
 
 
-def test_a_run_on_own_data_goes_on_after_they_are_gone(config, cache, tmp_path):
+def test_the_order_of_at_most_20_classes_of_a_folder_is_a_line(tmp_path):
+    folder, names = DataSettings("folder", str(tmp_path)), tuple(f"c{number}" for number in range(21))
+    line = "classes    0 c0, 1 c1, 2 c2"
+    assert data.class_order(folder, DataSpec((2,), 3, class_names=names[:3])) == line
+    assert data.class_order(folder, DataSpec((2,), 20, class_names=names[:20])).endswith(", 19 c19")
+    assert data.class_order(folder, DataSpec((2,), 21, class_names=names)).endswith(", 19 c19, ...")
+    assert data.class_order(DataSettings("cifar10"), DataSpec((2,), 3, class_names=names[:3])) == ""
+
+
+def test_a_run_on_own_data_goes_on_after_they_are_gone(config, cache, tmp_path, capsys):
     own = tmp_path / "own"
     config.dataset.name, config.dataset.data_dir = "folder", str(own)
     make_folder(own)
     spec = data.spec_of(DataSettings("folder", str(own)))
     whole = runs.run(config, tmp_path / "whole")
+    assert "classes    0 ant, 1 bee, 2 cat\n" in capsys.readouterr().out
+    assert "classes    0 ant, 1 bee, 2 cat\n" in dry_run.describe(resolve(config))
     assert checkpoint.load_model(tmp_path / "whole" / "teacher").spec == spec
     assert json.loads((tmp_path / "whole" / "config.json").read_text())["teacher"]["augment"] == ["flip", "cutout"]
 
