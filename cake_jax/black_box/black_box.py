@@ -89,7 +89,8 @@ class BlackBox:
 
         Raises:
           CakeError: x is traced by JAX, has another shape, or is not finite. The remaining budget is too small for x;
-            then no query is sent. The source fails, or its answers are invalid; then the next call continues.
+            then no query is sent. The source fails, or its answers are invalid; then the next call continues. A file
+            beside the ledger keeps invalid answers.
         """
         if isinstance(x, jax.core.Tracer):
             raise CakeError(
@@ -160,7 +161,11 @@ class BlackBox:
             raise CakeError(
                 f"teacher: no answer in {settings.tries} tries ({first_line(error)}); run again to go on"
             ) from error
-        self._ledger.record(request, checked_answers(answers, self.answers, len(x), self.spec.num_classes))
+        try:
+            valid = checked_answers(answers, self.answers, len(x), self.spec.num_classes)
+        except CakeError as error:
+            raise CakeError(f"{error}{self._ledger.keep_refused(request, answers)}") from error
+        self._ledger.record(request, valid)
 
     def _send(self, x: np.ndarray, key: str) -> Any:
         """Sends a request once."""

@@ -15,7 +15,7 @@ import weakref
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -107,6 +107,7 @@ class Ledger:
           CakeError: The file is damaged, is not a ledger, has other terms, or is open in another process.
         """
         self.name = str(path or "ledger")
+        self._refused = Path(f"{path}.refused.jsonl") if path else None
         if terms is None and not (path and Path(path).is_file()):
             raise CakeError(f"{self.name}: no such file")
         if path:
@@ -234,6 +235,23 @@ class Ledger:
         with self._transaction() as connection:
             statement = "UPDATE rows SET answer = ?, checksum = ? WHERE digest = ? AND answer IS NULL"
             connection.executemany(statement, values)
+
+    def keep_refused(self, request: Request, answers: Any) -> str:
+        """Keeps answers that are not valid, which may have cost money, in a file beside the ledger.
+
+        Args:
+          request: The request.
+          answers: What the teacher returned.
+
+        Returns:
+          The end of a message, which names the file. Empty for a ledger in memory.
+        """
+        if self._refused is None:
+            return ""
+        line = {"key": request.key, "x": request.x, "answers": answers}
+        with open(self._refused, "a") as file:
+            file.write(json.dumps(line, default=lambda value: getattr(value, "tolist", value.__repr__)()) + "\n")
+        return f"; {self._refused} keeps these answers"
 
     def answered(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns all answered rows in the order of their queries.

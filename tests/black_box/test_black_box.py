@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import json
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -315,6 +317,26 @@ def test_invalid_answers_are_refused_and_not_kept(box, answers, answer, parts):
         assert part in message
     np.testing.assert_array_equal(teacher.predict(x).argmax(-1), [0, 1, 2])
     assert teacher.queries == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [np.full((3, 3), 0.2), [[0.5, 0.5]] * 2 + [[1.0]], {"scores": 1, "other": {2}}],
+    ids=["sum", "ragged", "dict"],
+)
+def test_refused_answers_are_kept_beside_the_ledger(box, answer, tmp_path):
+    path, x = tmp_path / "ledger.sqlite", inputs(3)
+    teacher = box(Recorder(lambda x: np.eye(3), first=[answer, answer]), path, answers="scores")
+    for _ in range(2):
+        assert message_of(teacher.predict, x).endswith(f"; {path}.refused.jsonl keeps these answers")
+    lines = [json.loads(line) for line in Path(f"{path}.refused.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    expected = answer.tolist() if isinstance(answer, np.ndarray) else answer
+    if isinstance(answer, dict):
+        expected = {"scores": 1, "other": "{2}"}
+    assert [line["answers"] for line in lines] == [expected] * 2
+    np.testing.assert_array_equal(np.float32(lines[0]["x"]), x)
+    assert teacher.predict(x).argmax(-1).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("error", [Unanswered("busy"), ConnectionError("gone"), TimeoutError("late")])
