@@ -1,5 +1,7 @@
 """PyTorch networks with the names and shapes of torchvision's and timm's, and a short training for them."""
 
+import re
+
 import numpy as np
 import torch
 from torch import nn
@@ -64,16 +66,39 @@ class ResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
-class VGG(nn.Module):
+def stage(inputs, width, count):
+    channels = [(inputs if number == 0 else width, width) for number in range(count)]
+    return [part for pair in channels for part in (nn.Conv2d(*pair, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU())]
+
+
+class StagedVGG(nn.Module):
+    """No pool follows the fourth stage, and the last one is a mean."""
+
     def __init__(self, layers, features, classes):
+        super().__init__()
+        widths = (3, *features)
+        for number, count in enumerate(layers):
+            setattr(self, f"block{number}", nn.Sequential(*stage(*widths[number : number + 2], count)))
+        self.classifier = nn.Linear(features[-1], classes)
+
+    def forward(self, x):
+        for number in range(5):
+            x = getattr(self, f"block{number}")(x)
+            x = nn.functional.max_pool2d(x, 2) if number < 3 else x
+        return self.classifier(x.mean((2, 3)))
+
+
+class VGG(nn.Module):
+    def __init__(self, layers, features, classes, large_head=True):
         super().__init__()
         parts, inputs = [], 3
         for count, width in zip(layers, features, strict=True):
-            for _ in range(count):
-                parts += [nn.Conv2d(inputs, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
-                inputs = width
-            parts.append(nn.MaxPool2d(2))
-        self.features, self.pool = nn.Sequential(*parts), nn.AdaptiveAvgPool2d(7)
+            parts += [*stage(inputs, width, count), nn.MaxPool2d(2)]
+            inputs = width
+        self.features, self.pool = nn.Sequential(*parts), nn.AdaptiveAvgPool2d(7 if large_head else 1)
+        if not large_head:
+            self.classifier = nn.Linear(inputs, classes)
+            return
         dense = [nn.Linear(49 * inputs, 4096), nn.ReLU(), nn.Dropout(), nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout()]
         self.classifier = nn.Sequential(*dense, nn.Linear(4096, classes))
 
@@ -133,10 +158,11 @@ class ShuffleUnit(nn.Module):
 
 
 class ShuffleNetV2(nn.Module):
-    def __init__(self, features, blocks, classes):
+    def __init__(self, features, blocks, classes, imagenet_stem=True):
         super().__init__()
         stem, *stages, last = features
-        self.conv1, self.pool = unit(3, stem, 3, 2, act=nn.ReLU), nn.MaxPool2d(3, 2, 1)
+        self.conv1 = unit(3, stem, 3, 2 if imagenet_stem else 1, act=nn.ReLU)
+        self.pool = nn.MaxPool2d(3, 2, 1) if imagenet_stem else nn.Identity()
         inputs = stem
         for stage, (width, count) in enumerate(zip(stages, blocks, strict=True), 2):
             units = [ShuffleUnit(width if number else inputs, width, 1 if number else 2) for number in range(count)]
@@ -253,3 +279,38 @@ def input_gradient(network, x, cotangent):
     x = torch.from_numpy(np.array(x)).requires_grad_()
     (network(x.permute(0, 3, 1, 2)) * torch.from_numpy(np.array(cotangent))).sum().backward()
     return x.grad.numpy()
+
+
+def trained(build):
+    """A trained network for 32 x 32 images of 10 classes, the same in each call."""
+    torch.manual_seed(0)
+    return train(build(), 32, 10)
+
+
+def assert_same_logits(ours, theirs):
+    assert np.ptp(theirs, axis=0).max() > 0.01 * np.abs(theirs).max(), "different inputs have different logits"
+    assert np.abs(np.asarray(ours) - theirs).max() <= 1e-4 * np.abs(theirs).max()
+
+
+# By repository: how its names differ from those of torchvision, as regular expressions and their replacements.
+LAYOUTS = {
+    "RepDistiller": [],
+    "pytorch-cifar": [("downsample", "shortcut"), (r"^fc", "linear")],
+    "pytorch_resnet_cifar10": [(r"^fc", "linear")],
+    "pytorch-cifar100": [
+        (r"^conv1", "conv1.0"),
+        (r"^bn1", "conv1.1"),
+        (r"layer(\d)\.(\d)\.conv1", lambda found: f"conv{int(found[1]) + 1}_x.{found[2]}.residual_function.0"),
+        (r"layer(\d)\.(\d)\.bn1", lambda found: f"conv{int(found[1]) + 1}_x.{found[2]}.residual_function.1"),
+        (r"layer(\d)\.(\d)\.conv2", lambda found: f"conv{int(found[1]) + 1}_x.{found[2]}.residual_function.3"),
+        (r"layer(\d)\.(\d)\.bn2", lambda found: f"conv{int(found[1]) + 1}_x.{found[2]}.residual_function.4"),
+        (r"layer(\d)\.(\d)\.downsample", lambda found: f"conv{int(found[1]) + 1}_x.{found[2]}.shortcut"),
+    ],
+}
+
+
+def renamed(state, layout):
+    """A `state_dict` with the names of a repository in `LAYOUTS`."""
+    for old, new in LAYOUTS[layout]:
+        state = {re.sub(old, new, name): tensor for name, tensor in state.items()}
+    return state

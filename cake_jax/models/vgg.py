@@ -22,7 +22,8 @@ class VGG(nn.Module):
       num_classes: Number of classes K.
       layers: Number of convolutions in each stage.
       features: Channels of each stage.
-      smallest: Smallest side after a pool, in pixels. A stage whose pool would leave less has no pool.
+      smallest: Smallest side after a pool, in pixels. A stage whose pool would leave less has no pool. With
+        `large_head` it counts as 1.
       large_head: Whether an adaptive mean to 7 x 7 pixels and two dense layers of 4096 units precede the last layer.
         Otherwise a mean over the image does.
 
@@ -39,11 +40,12 @@ class VGG(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits `[B, K]` of images x `[B, H, W, C]`."""
+        smallest = 1 if self.large_head else self.smallest
         for count, features in zip(self.layers, self.features, strict=True):
             for _ in range(count):
                 x = Conv(features, 3, padding=1)(x)
                 x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)(x))
-            if min(x.shape[1:3]) >= 2 * self.smallest:
+            if min(x.shape[1:3]) >= 2 * smallest:
                 x = max_pool(x)
         if not self.large_head:
             return Dense(self.num_classes)(jnp.mean(x, axis=(1, 2)))

@@ -180,3 +180,34 @@ def test_template_works(variant, tmp_path):
             config[stage].model.name, config[stage].model.options = "mlp", ConfigDict({"width": 4})
         assert run(config, tmp_path / "run")["student"]["test_agreement"] is not None
         assert cake_jax.load_run(tmp_path / "run").teacher.spec.mean == (0.5,)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:dataset.name. none:cake_jax.types.CakeWarning")
+@pytest.mark.parametrize(
+    ("layout", "padding"),
+    [("RepDistiller", False), ("pytorch-cifar", False), ("pytorch_resnet_cifar10", True), ("pytorch-cifar100", False)],
+)
+def test_one_command_makes_a_student_of_a_pytorch_resnet(layout, padding, tmp_path):
+    torch, networks = pytest.importorskip("torch"), pytest.importorskip("torch_networks")
+    torch.manual_seed(0)
+    network = networks.ResNet((3, 3, 3), (16, 32, 64), 10, padding=padding).eval()
+    state = networks.renamed(network.state_dict(), layout)
+    torch.save({"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}}, tmp_path / "net.th")
+    ended = runs.command(
+        f"--config={CUSTOM}:no_data",
+        f"--config.teacher.weights={tmp_path / 'net.th'}",
+        "--config.teacher.model.name=resnet20",
+        *(["--config.teacher.model.options.shortcut=padding"] if padding else []),
+        "--config.student.model.name=mlp",
+        "--config.student.epochs=1",
+        "--config.synthesis.num_batches=1",
+        "--config.synthesis.num_steps=1",
+        "--config.synthesis.batch_size=10",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert ended.code == 0, ended.err
+    loaded = cake_jax.load_run(tmp_path / "run")
+    assert loaded.student.num_params > 0
+    x = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    networks.assert_same_logits(loaded.teacher.predict(x), networks.logits(network, x))

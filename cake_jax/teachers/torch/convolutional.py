@@ -68,12 +68,16 @@ def _resnet(
 def vgg(module: VGG) -> dict[str, Iterator[Layer]]:
     """The layers by the naming.
 
-    A head of one dense layer, which neither torchvision nor timm has, is named `classifier`. `RepDistiller` is the
-    naming of github.com/HobbitLong/RepDistiller.
+    A head of one dense layer, which neither torchvision nor timm has, is named `classifier`, as in
+    github.com/kuangliu/pytorch-cifar. That network has a pool after every stage. `RepDistiller` is the naming of
+    github.com/HobbitLong/RepDistiller, whose networks leave pools out. Their tensors have the same shapes, so each
+    naming belongs to one value of `smallest` only. Otherwise the wrong network would be accepted.
     """
     if module.large_head:
         return {"torchvision": _vgg(module, _LARGE_HEAD), "timm": _vgg(module, _TIMM_HEAD)}
-    return {"torchvision": _vgg(module, _SMALL_HEAD), "RepDistiller": _vgg(module, _SMALL_HEAD, in_blocks=True)}
+    if module.smallest > 1:
+        return {"RepDistiller": _vgg(module, _SMALL_HEAD, in_blocks=True)}
+    return {"torchvision": _vgg(module, _SMALL_HEAD)}
 
 
 _SMALL_HEAD = (Layer("Dense_0", "classifier", DENSE),)

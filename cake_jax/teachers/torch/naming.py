@@ -4,6 +4,7 @@ A naming is a table of layers: the path of a layer in our variables, its name in
 table into a list of tensors. `weights.from_torch_weights` and `weights.to_torch_tensors` use the same list.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -26,6 +27,11 @@ NAMINGS: dict[type, Callable[[Any], dict[str, Iterator[Layer]]]] = {
     MobileNetV2: convolutional.mobilenet_v2,
     ShuffleNetV2: convolutional.shufflenet_v2,
     ViT: transformers.vit,
+}
+# By architecture: the options that decide which names and shapes its tensors have, and the usual values of each.
+OPTIONS: dict[type, dict[str, tuple[Any, ...]]] = {
+    ResNet: {"imagenet_stem": (False, True), "shortcut": ("projection", "padding")},
+    VGG: {"large_head": (False, True), "smallest": (1, 4)},
 }
 
 
@@ -61,6 +67,16 @@ def names(module: Any, variables: Variables) -> dict[str, list[Name]]:
     ]
     tables = {naming: _tensors(layers, set(paths)) for naming, layers in namings.items()}
     return {**tables, "flax": [Name(path, ".".join(path), SAME) for path in paths]}
+
+
+def other_options(module: Any) -> list[dict[str, Any]]:
+    """Returns the changes of a module's options to other values in `OPTIONS`, those of the fewest options first."""
+    options = OPTIONS.get(type(module), {})
+    combinations = [dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())]
+    changes = [
+        {field: value for field, value in values.items() if value != getattr(module, field)} for values in combinations
+    ]
+    return sorted(filter(None, changes), key=len)
 
 
 def _tensors(layers: Iterator[Layer], paths: set[tuple[str, ...]]) -> list[Name]:

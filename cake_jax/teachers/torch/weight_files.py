@@ -2,6 +2,8 @@
 
 import pickle
 import re
+import warnings
+from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,54 +29,34 @@ _TYPES = {
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "ema", "state_dict_ema", "model_ema")
 # The part of PyTorch's message that names the type of an object that it refuses to load.
 _REFUSED = re.compile(r"(GLOBAL|class|function) (?P<type>[\w.]+)")
+_SAVE = "save the weights alone: torch.save(network.state_dict(), 'weights.pt')"
 # Counters of batch norm, and of a moving average of weights. Evaluation needs neither.
 _COUNTERS = ("num_batches_tracked", "n_averaged")
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the tensors of a file.
+def read(weights: str | Path | Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Reads the tensors of a file, or of a `state_dict`.
 
     Args:
-      path: A file that ends in `.safetensors`, or a `state_dict` that `torch.save` wrote. The latter needs PyTorch. It
-        is unpickled with `weights_only`, which allows tensors and plain containers but no code.
+      weights: A file that ends in `.safetensors`, a file that `torch.save` wrote, or a dict. The second needs PyTorch.
+        It is unpickled with `weights_only`, which allows tensors and plain containers but no code. The dict is a
+        `state_dict`, or a checkpoint that holds one.
 
     Returns:
-      A dict from names to float32 arrays, as `plain` returns it.
+      A dict from names to float32 arrays, without counters.
 
     Raises:
       CakeError: The file is missing or damaged, holds other things than weights, or needs PyTorch, which is missing.
     """
-    path = Path(path)
+    source = "weights" if isinstance(weights, Mapping) else str(weights)
     try:
-        if path.suffix == SAFETENSORS:
-            return plain(_parse_safetensors(path.read_bytes()))
-        return plain(_unpickle_tensors(path))
+        return _plain(weights if isinstance(weights, Mapping) else _content(Path(weights)))
     except FileNotFoundError as error:
-        raise CakeError(f"{path}: no such file") from error
+        raise CakeError(f"{source}: no such file") from error
     except CakeError as error:
-        raise CakeError(f"{path}: {error}") from error
+        raise CakeError(f"{source}: {error}") from error
     except Exception as error:  # a damaged file may raise any error
-        raise CakeError(f"{path}: damaged, or not a file of weights only: {first_line(error)}") from error
-
-
-def plain(weights: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Converts a `state_dict`, or a checkpoint that holds one, to float32 arrays.
-
-    A dict with a single entry is unwrapped, whatever its key. Counters are left out.
-
-    Args:
-      weights: A dict from names to tensors or arrays.
-
-    Returns:
-      A dict from names to float32 arrays.
-
-    Raises:
-      CakeError: `weights` is empty or no dict, or a value is not a tensor.
-    """
-    weights = _unwrapped(weights)
-    if not isinstance(weights, Mapping) or not weights:
-        raise CakeError(f"weights: {type(weights).__name__} is not a state_dict, a dict from names to tensors")
-    return {name: _array(name, value) for name, value in weights.items() if not str(name).endswith(_COUNTERS)}
+        raise CakeError(f"{source}: damaged, or not a file of weights only: {first_line(error)}") from error
 
 
 def without_prefix(tensors: Mapping[str, np.ndarray], names: Collection[str]) -> dict[str, np.ndarray]:
@@ -85,23 +67,48 @@ def without_prefix(tensors: Mapping[str, np.ndarray], names: Collection[str]) ->
       names: The names of an architecture's tensors.
 
     Returns:
-      The dict with shorter names. A name that does not begin with the prefix stays.
+      The dict with shorter names. A name stays if it does not begin with the prefix, or if the shorter name is there
+      already.
     """
-    ends = sorted(names)
-    prefixes = {name.removesuffix(end) for end in ends[:1] for name in tensors if name.endswith(f".{end}")}
-    prefix = max(["", *sorted(prefixes)], key=lambda prefix: sum(prefix + name in tensors for name in names))
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    cuts = ((name, cut.end()) for name in tensors for cut in re.finditer(r"^|\.", name))
+    prefixes = Counter(name[:cut] for name, cut in cuts if name[cut:] in names)
+    prefix = max(prefixes, key=lambda prefix: prefixes[prefix], default="")
+    short = {name: name.removeprefix(prefix) for name in tensors}
+    return {name if short[name] in tensors else short[name]: tensor for name, tensor in tensors.items()}
+
+
+def _plain(weights: Any) -> dict[str, np.ndarray]:
+    """The tensors of a `state_dict`, or of a checkpoint that holds one, as float32 arrays."""
+    weights = _unwrapped(weights)
+    if not isinstance(weights, Mapping) or not weights:
+        found = "an empty dict" if isinstance(weights, Mapping) else f"a value of type {type(weights).__name__}"
+        raise CakeError(f"holds {found} instead of a state_dict, a dict from names to tensors")
+    parts = [str(name) for name, value in weights.items() if isinstance(value, Mapping)]
+    if parts:
+        raise CakeError(
+            f"none of its parts ({', '.join(parts[:3])}) is clearly the state_dict; save the part with the weights "
+            "alone"
+        )
+    return {str(name): _array(name, value) for name, value in weights.items() if not str(name).endswith(_COUNTERS)}
 
 
 def _unwrapped(weights: Any) -> Any:
-    """The innermost dict of a checkpoint that holds the weights."""
+    """The innermost dict of a checkpoint that holds the weights.
+
+    It is under one of the usual keys, or the only entry, or the only dict that holds tensors.
+    """
     while isinstance(weights, Mapping):
-        inner = [weights[key] for key in _WRAPPERS if isinstance(weights.get(key), Mapping)]
-        if len(weights) == 1:
-            inner += [value for value in weights.values() if isinstance(value, Mapping)]
-        if not inner:
+        dicts = {key: value for key, value in weights.items() if isinstance(value, Mapping)}
+        usual = [dicts[key] for key in _WRAPPERS if key in dicts]
+        of_tensors = [part for part in dicts.values() if any(hasattr(value, "shape") for value in part.values())]
+        if usual:
+            weights = usual[0]
+        elif dicts and len(weights) == 1:
+            (weights,) = dicts.values()
+        elif len(of_tensors) == 1:
+            (weights,) = of_tensors
+        else:
             break
-        weights = inner[0]
     return weights
 
 
@@ -131,22 +138,29 @@ def _parse_safetensors(content: bytes) -> dict[str, np.ndarray]:
     }
 
 
-def _unpickle_tensors(path: Path) -> Any:
+def _content(path: Path) -> Any:
+    """What a file holds: for a safetensors file, a dict from names to arrays."""
+    if path.suffix == SAFETENSORS:
+        return _parse_safetensors(path.read_bytes())
     path.open("rb").close()
     try:
         import torch
     except ImportError as error:
         raise CakeError("reading it needs PyTorch (pip install torch); a safetensors file does not") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch warns of formats that it then refuses
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        # PyTorch's message recommends `weights_only=False`, which would run code, so it is replaced.
+        if "TorchScript" in str(error):
+            raise CakeError(f"a TorchScript archive, which holds code; {_SAVE}") from None
+        if isinstance(error, RuntimeError):
+            raise
         found = _REFUSED.search(str(error))
         if found is None:
-            raise
-        raise CakeError(
-            f"holds an object of {found['type']}, and such an object could run code; save the weights alone: "
-            "torch.save(network.state_dict(), 'weights.pt')"
-        ) from None
+            raise CakeError("damaged, or not a file that torch.save wrote") from None
+        raise CakeError(f"holds an object of {found['type']}, and such an object could run code; {_SAVE}") from None
 
 
 def _array(name: str, value: Any) -> np.ndarray:

@@ -14,7 +14,7 @@ from cake_jax import checks, models
 from cake_jax.models import modes
 from cake_jax.teachers.teacher import LinenApply, Teacher, from_linen
 from cake_jax.teachers.torch import weight_files
-from cake_jax.teachers.torch.naming import Name, names
+from cake_jax.teachers.torch.naming import Name, names, other_options
 from cake_jax.types import CakeError, DataSpec, first_line
 
 
@@ -34,7 +34,7 @@ def from_torch_weights(
       name: Name of the architecture in `models.MODELS`.
       spec: Specification of the inputs, with the mean and standard deviation of the training.
       options: Options of the architecture: `{"imagenet_stem": True}` for torchvision's ResNets, `{"large_head": True}`
-        for its VGG-11 and VGG-13.
+        for its VGG-11 and VGG-13, `{"smallest": 1}` for pytorch-cifar's VGG-13.
 
     Returns:
       The teacher. It takes images as `[B, H, W, C]`.
@@ -46,32 +46,13 @@ def from_torch_weights(
     checks.kind("weights", weights, str | Path | Mapping, "a file or a state_dict")
     module = models.create(name, spec, options)
     shapes = _shapes(module, spec)
-    if isinstance(weights, Mapping):
-        source, tensors = "weights", weight_files.plain(weights)
-    else:
-        source, tensors = str(weights), weight_files.read(weights)
-    naming, table, tensors = _nearest(tensors, names(module, shapes))
-    expected, leaves = flatten_dict(shapes), {}
-    missing = [entry.torch for entry in table if entry.torch not in tensors]
-    surplus = [tensor for tensor in tensors if tensor not in {entry.torch for entry in table}]
-    if missing and all(".shortcut." in tensor or ".downsample." in tensor for tensor in missing):
-        raise CakeError(f"{source}: its shortcuts have no weights; set the model's option shortcut to padding")
-    if len(missing) > 1:
-        raise CakeError(
-            f"{source}: these are not the weights of a {name} with these options; of its nearest layout, {naming}, "
-            f"{len(missing)} of {len(table)} names are missing ({_first(missing)}), and the file has "
-            f"{f'{len(surplus)} others ({_first(surplus)})' if surplus else 'no others'}"
-        )
-    if missing:
-        raise CakeError(f"{source}: {missing[0]} is missing; check that it is a {name} with these options")
-    for path, tensor, layout in table:
-        wanted, found = layout.to_torch(np.empty(expected[path].shape)).shape, tensors[tensor].shape
-        if found != wanted:
-            raise CakeError(f"{source}: {tensor} has shape {found}, but {name} with these options has {wanted}")
-        leaves[path] = np.ascontiguousarray(layout.from_torch(tensors[tensor]))
-    if surplus:
-        raise CakeError(f"{source}: {surplus[0]} {tensors[surplus[0]].shape} is not in {name} with these options")
-    return from_linen(module, unflatten_dict(leaves), spec)
+    source = "weights" if isinstance(weights, Mapping) else str(weights)
+    tensors = weight_files.read(weights)
+    try:
+        variables = _variables(tensors, module, name, shapes)
+    except CakeError as error:
+        raise CakeError(f"{source}: {_fitting_options(tensors, module, name, spec) or error}") from None
+    return from_linen(module, variables, spec)
 
 
 def to_torch_tensors(model: Teacher, naming: str | None = None) -> tuple[str, dict[str, np.ndarray]]:
@@ -99,6 +80,47 @@ def to_torch_tensors(model: Teacher, naming: str | None = None) -> tuple[str, di
         for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables)
     }
     return naming, {entry.torch: entry.layout.to_torch(arrays[entry.path]) for entry in tables[naming]}
+
+
+def _variables(tensors: Mapping[str, np.ndarray], module: Any, name: str, shapes: Any) -> Any:
+    """The module's variables, whose `shapes` are known, from PyTorch's tensors.
+
+    Raises:
+      CakeError: The tensors do not fit. The message lacks their source.
+    """
+    naming, table, tensors = _nearest(tensors, names(module, shapes))
+    expected, leaves = flatten_dict(shapes), {}
+    missing = [entry.torch for entry in table if entry.torch not in tensors]
+    surplus = [tensor for tensor in tensors if tensor not in {entry.torch for entry in table}]
+    if len(missing) > 1:
+        raise CakeError(
+            f"these are not the weights of a {name} with these options; of its nearest layout, {naming}, "
+            f"{len(missing)} of {len(table)} names are missing ({_first(missing)}), and the file has "
+            f"{f'{len(surplus)} others ({_first(surplus)})' if surplus else 'no others'}"
+        )
+    if missing:
+        raise CakeError(f"{missing[0]} is missing; check that it is a {name} with these options")
+    for path, tensor, layout in table:
+        wanted, found = layout.to_torch(np.empty(expected[path].shape)).shape, tensors[tensor].shape
+        if found != wanted:
+            raise CakeError(f"{tensor} has shape {found}, but {name} with these options has {wanted}")
+        leaves[path] = np.ascontiguousarray(layout.from_torch(tensors[tensor]))
+    if surplus:
+        raise CakeError(f"{surplus[0]} {tensors[surplus[0]].shape} is not in {name} with these options")
+    return unflatten_dict(leaves)
+
+
+def _fitting_options(tensors: Mapping[str, np.ndarray], module: Any, name: str, spec: DataSpec) -> str:
+    """The message that names other options with which the tensors fit. Empty if there are none."""
+    for options in other_options(module):
+        try:
+            other = module.clone(**options)
+            _variables(tensors, other, name, _shapes(other, spec))
+        except CakeError:
+            continue
+        changes = " and ".join(f"{field} to {value}" for field, value in options.items())
+        return f"the tensors fit a {name} with other options; set the model's option {changes}"
+    return ""
 
 
 def _nearest(
