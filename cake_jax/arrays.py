@@ -58,7 +58,7 @@ def as_inputs(x: Any, spec: DataSpec, field: str = "x") -> np.ndarray:
         hint = "; move the channels to the last axis" if spec.is_image and inputs.shape[1:] == first else ""
         raise CakeError(f"{field}: each input has shape {inputs.shape[1:]}, not {spec.shape}{hint}")
     with np.errstate(over="ignore"):
-        inputs = inputs.astype(np.float32)
+        inputs = inputs.astype(np.float32, copy=False)
     if not np.isfinite(inputs).all():
         raise CakeError(f"{field}: not all inputs are finite")
     largest = float(np.abs(np.concatenate(spec.bounds)).max())

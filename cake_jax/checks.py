@@ -78,7 +78,7 @@ def kind(field: str, value: Any, kinds: Any, wanted: str) -> None:
 
 
 def fields(settings: Any) -> None:
-    """Refuses a dataclass of which a field has a value of another type than it declares.
+    """Checks that the value of each field of a dataclass has the declared type.
 
     Raises:
       CakeError: The message has the class, the field, the value and what the field takes.

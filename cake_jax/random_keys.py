@@ -1,7 +1,8 @@
 """Random keys: how a run's key is split, and which numbers are folded into the key of the synthesis.
 
 Every draw has a named key and the number of an epoch, a round or a set. Only the name and the number decide the draw.
-So a draw depends neither on the number of devices nor on where a run was interrupted.
+So a draw depends neither on the number of devices nor on where a run was interrupted. The exception is the dropout of
+Linen and NNX modules, which depends on the number of devices.
 """
 
 from typing import Any, NamedTuple
@@ -15,10 +16,10 @@ from cake_jax.types import CakeError
 
 
 def as_key(key: Any) -> Array:
-    """A key that `jax.random.key` or `jax.random.PRNGKey` made, as one of the former.
+    """Converts a legacy key of `jax.random.PRNGKey` to a typed key. A typed key is returned unchanged.
 
     Raises:
-      CakeError: It is no single key.
+      CakeError: `key` is not one random key.
     """
     if getattr(key, "shape", None) == (2,) and getattr(key, "dtype", None) == np.uint32:
         return jax.random.wrap_key_data(key)

@@ -13,7 +13,7 @@ from cake_jax.black_box import QuerySettings
 from cake_jax.black_box.answer_kinds import KINDS
 from cake_jax.config.fields import check_fields
 from cake_jax.data import DataSettings
-from cake_jax.methods.method import GuideSettings
+from cake_jax.methods.method import GuideSettings, within_budget
 from cake_jax.run.run_folder import STUDENT, model_folder, saved_spec
 from cake_jax.run.settings import (
     BlackBoxSettings,
@@ -180,9 +180,10 @@ def _samples(config: ConfigDict, method: methods.Method, spec: DataSpec, budget:
         common["langevin_temperature"] = 0.0
     else:
         own.pop("langevin_temperature", None)
-    if budget is not None and "budget" in own:
-        own["budget"] = max(1, min(own["budget"], budget))
-    synthesis = method.prepare(method.settings(**{**common, **own}), spec)
+    given = method.settings(**{**common, **own})
+    if budget is not None:
+        given = within_budget(given, max(1, budget))
+    synthesis = method.prepare(given, spec)
     return SamplesSettings(synthesis, section.from_run, section.min_step_size, section.max_step_size)
 
 

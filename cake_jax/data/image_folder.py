@@ -134,17 +134,14 @@ class Folder:
         if test_root is None:
             raise CakeError(f"dataset.data_dir: no folder {root / 'test'} or {root / 'val'}; one must hold test images")
         listed = _listed(location.class_names)
-        if (root / "train").is_dir():
-            train = _split(root / "train", listed, says_skipped=self.measured)
-        else:
-            test = _split(test_root, listed, says_skipped=False)
-            train = _Split(test_root, (), test.labels[:0], test.classes)
+        has_train = (root / "train").is_dir()
+        train = _split(root / "train" if has_train else test_root, listed, says_skipped=self.measured)
         if listed and train.classes != listed:
             only = _printable(sorted(set(listed) ^ set(train.classes))[0])
             raise CakeError(
                 f"dataset.class_names: only one of {location.class_names} and {train.root} has the class '{only}'"
             )
-        test = _split(test_root, train.classes, says_skipped=self.measured)
+        test = _split(test_root, train.classes, says_skipped=self.measured) if has_train else train
         if train.classes != test.classes:
             only = _printable(sorted(set(train.classes) ^ set(test.classes))[0])
             raise CakeError(f"dataset.data_dir: only one of {train.root} and {test.root} has the class '{only}'")
@@ -153,7 +150,7 @@ class Folder:
             raise CakeError(f"dataset.data_dir: {train.root} has {found} classes, not {self.known_spec.num_classes}")
         if found < 2:
             raise CakeError(f"dataset.data_dir: {train.root} has {found} classes, not two or more")
-        return train, test
+        return train if has_train else train._replace(files=(), labels=train.labels[:0]), test
 
 
 def _split(root: Path, classes: tuple[str, ...], *, says_skipped: bool) -> _Split:

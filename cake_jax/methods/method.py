@@ -127,6 +127,13 @@ def own_fields(kind: type[SynthesisSettings]) -> dict[str, dataclasses.Field]:
     return {field.name: field for field in dataclasses.fields(kind) if field.name in declared}
 
 
+def within_budget(settings: Any, budget: int) -> Any:
+    """The settings of a method, with a budget of their own that is at most `budget`. Others are unchanged."""
+    if not hasattr(settings, "budget"):
+        return settings
+    return dataclasses.replace(settings, budget=min(settings.budget, budget))
+
+
 def with_method_defaults(kind: type[SynthesisSettings], settings: SynthesisSettings) -> SynthesisSettings:
     """Converts settings to a method's own class.
 

@@ -58,7 +58,7 @@ class ResNet(nn.Module):
     """A residual network. The first block of every stage after the first halves height and width.
 
     On 32 x 32 x 3 images of 10 classes, ResNet-20, 32, 56 and 110 have 272,474, 466,906, 855,770 and 1,730,714
-    parameters. With the shortcut `padding` they have 2,752 less, those of the paper's section 4.2. ResNet-8x4 has
+    parameters. With the shortcut `padding` they have 2,752 fewer, those of the paper's section 4.2. ResNet-8x4 has
     1,210,410 and ResNet-32x4 7,410,730 parameters.
 
     Attributes:
@@ -70,11 +70,12 @@ class ResNet(nn.Module):
       imagenet_stem: Whether the stem is a 7 x 7 convolution of stride 2 and a 3 x 3 max-pool of stride 2. Otherwise it
         is one 3 x 3 convolution.
       stem_strides: Stride of the 3 x 3 stem.
-      shortcut: How the shape of x is changed where it has to: `projection`, a 1 x 1 convolution and a batch norm, or
+      shortcut: How a block changes the shape of x: `projection`, a 1 x 1 convolution and a batch norm, or
         `padding`, every second pixel and channels of zeros. The paper calls them B and A.
 
     Raises:
-      CakeError: `shortcut` is none of both.
+      CakeError: `shortcut` is neither.
+
     Source: He et al. 2015 (arXiv 1512.03385). The stem for small images is that of its section 4.2, at stride 1.
       ResNet-8x4 and ResNet-32x4: Tian, Krishnan, Isola 2019 (arXiv 1910.10699).
     """

@@ -53,7 +53,8 @@ def describe(settings: RunSettings) -> str:
         f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}, method {settings.method}; "
         f"times without compilation, at {rate / 1e9:.0f} GFLOP/s"
     ]
-    lines += filter(None, [data.class_order(settings.data, settings.spec)])
+    if order := data.class_order(settings.data, settings.spec):
+        lines.append(order)
     stages, synthesis = settings.stages, settings.samples.synthesis
     match settings.teacher.source:
         case "run" | "weights":

@@ -144,7 +144,7 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
     path, wanted = workdir / CONFIG, json.loads(json.dumps(document))
     if overwrite and path.exists():
         shutil.rmtree(workdir)
-    # A run that failed before it made anything is no run to keep.
+    # A run that failed before it wrote anything may be replaced.
     if path.exists() and any(other.name != CONFIG for other in workdir.iterdir()):
         try:
             field = first_difference(json.loads(path.read_text()), wanted)

@@ -1,7 +1,5 @@
 """Signs that a run goes wrong: one line each, with what to change. `docs/troubleshooting.md` has the measurements."""
 
-from typing import Any
-
 from cake_jax.stores.metrics import MetricsLog
 
 # A training whose accuracy ends so far below its highest one has a learning rate that is too high.
@@ -88,5 +86,5 @@ def near_chance(num_classes: int) -> float:
 
 def _mean(log: MetricsLog, name: str) -> float:
     """The mean of a value over the mini-batches that have it. 1 if none has it."""
-    values: list[Any] = [row[name] for row in log.read("synthesis") if name in row]
+    values = [row[name] for row in log.read("synthesis") if name in row]
     return sum(values) / len(values) if values else 1.0

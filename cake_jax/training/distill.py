@@ -57,7 +57,7 @@ def distill(
     checks.kind("settings", settings, TrainSettings, "a TrainSettings")
     spec = _spec_of(samples) if spec is None else spec
     checks.kind("spec", spec, DataSpec, "a DataSpec")
-    x, logits = (as_array(part, "samples").astype(np.float32) for part in (samples.x, samples.logits))
+    x, logits = (as_array(part, "samples").astype(np.float32, copy=False) for part in (samples.x, samples.logits))
     if x.shape[1:] != spec.shape or not len(x) or logits.shape != (len(x), spec.num_classes):
         raise CakeError(
             f"samples: inputs {x.shape} and logits {logits.shape} are not N inputs of shape {spec.shape} and "

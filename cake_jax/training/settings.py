@@ -68,12 +68,9 @@ def checked(settings: TrainSettings, spec: DataSpec, stage: str) -> TrainSetting
       CakeError: A value does not fit. The message names its field and what to do.
     """
     checks.one_of(f"{stage}.optimizer", settings.optimizer, LEARNING_RATES)
-    for name, value in (
-        ("epochs", settings.epochs),
-        ("batch_size", settings.batch_size),
-        ("learning_rate", settings.peak_rate),
-    ):
-        checks.above_zero(f"{stage}.{name}", value)
+    checks.above_zero(f"{stage}.epochs", settings.epochs)
+    checks.above_zero(f"{stage}.batch_size", settings.batch_size)
+    checks.above_zero(f"{stage}.learning_rate", settings.peak_rate)
     checks.one_of(f"{stage}.schedule", settings.schedule, schedules.TRAINING_SCHEDULES)
     checks.one_of(f"{stage}.precision", settings.precision, PRECISIONS)
     checks.fraction(f"{stage}.validation_fraction", settings.validation_fraction)

@@ -1,15 +1,13 @@
 """Synthesis with any method, in memory: `cake_jax.synthesize`."""
 
-import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import flax.linen as nn
 from jax import Array
 
 from cake_jax import checks, methods, models, random_keys
 from cake_jax.arrays import as_classes, as_inputs
-from cake_jax.methods.method import Round, with_method_defaults
+from cake_jax.methods.method import Round, with_method_defaults, within_budget
 from cake_jax.methods.shared.guide_student import GuideStudent
 from cake_jax.methods.shared.rounds import make_rounds
 from cake_jax.synthesis import SynthesisSettings
@@ -84,9 +82,9 @@ def stream(
             raise CakeError(f"data: {checks.shown(data)} is not a pair of inputs and classes")
         x = as_inputs(data[0], spec, "data")
         data = x, as_classes(data[1], spec.num_classes, len(x), "data")
-    own: Any = with_method_defaults(chosen.settings, settings)
-    if hasattr(own, "budget") and hasattr(teacher, "budget"):
-        own = dataclasses.replace(own, budget=min(own.budget, teacher.budget))
+    own = with_method_defaults(chosen.settings, settings)
+    if hasattr(teacher, "budget"):
+        own = within_budget(own, teacher.budget)
     prepared = chosen.prepare(own, spec)
     state = chosen.init(random_keys.method_state(key), spec, prepared, data)
     student = None
