@@ -3,8 +3,10 @@
 import dataclasses
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import jax
+import numpy as np
 from jax import Array
 
 from cake_jax import checks, schedules
@@ -13,9 +15,11 @@ from cake_jax.starts import STARTS, Start, check as check_start
 from cake_jax.synthesis import langevin
 from cake_jax.synthesis.priors import PRIORS, Prior
 from cake_jax.synthesis.targets import TARGETS, Targets
-from cake_jax.types import CakeError, CakeWarning, DataSpec
+from cake_jax.types import CakeError, CakeWarning, DataSpec, first_line
 
 CONTRASTIVE = ("mse", "snn")
+# An abstract random key.
+_KEY = jax.eval_shape(lambda: jax.random.key(0))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +181,39 @@ def checked(settings: S, spec: DataSpec) -> S:
         if PRIORS[name].needs_images and not spec.is_image:
             raise CakeError(f"synthesis.weights.{name}: inputs of shape {spec.shape} are no images; set it to 0")
     langevin.check_optimizer(settings.optimizer, settings.langevin_temperature)
+    groups, classes = settings.num_groups, spec.num_classes
+    if not isinstance(settings.start, str):
+        draw_start = settings.start
+        _check_function("synthesis.start", lambda key: draw_start(key, groups, spec), _KEY, (groups, *spec.shape))
+    if not isinstance(settings.targets, str):
+        draw_targets = settings.targets
+        _check_function("synthesis.targets", lambda key: draw_targets(key, classes, groups), _KEY, (groups,))
+    if not isinstance(settings.contrastive, str):
+        logits = jax.ShapeDtypeStruct((groups, classes), np.float32)
+        _check_function("synthesis.contrastive", settings.contrastive, logits, ())
     return settings
+
+
+def _check_function(field: str, function: Callable[[Any], Any], argument: Any, shape: tuple[int, ...]) -> None:
+    """Refuses a user's function that fails or returns an array of another shape. Nothing is computed.
+
+    Raises:
+      CakeError: The message has the field, and the error or the wrong result.
+    """
+
+    def checked_call(argument: Any) -> Any:
+        found = function(argument)
+        if getattr(found, "shape", None) != shape or not hasattr(found, "dtype"):
+            raise CakeError(f"{field}: the function returns {checks.shown(found)}, not an array of shape {shape}")
+        return found
+
+    try:
+        jax.eval_shape(checked_call, argument)
+    except CakeError:
+        raise
+    except Exception as error:
+        reason = first_line(error).replace("<lambda>", "the function")
+        raise CakeError(f"{field}: the function fails: {reason}") from error
 
 
 def _with_whole_sets(settings: S, num_classes: int) -> S:

@@ -72,7 +72,8 @@ def test_a_start_of_images_is_refused_for_vectors(start):
 def test_valid_settings_are_returned():
     for settings in (SETTINGS, dataclasses.replace(SETTINGS, start="smooth", contrastive="snn", optimizer="adam")):
         assert checked(settings, SPEC) is settings
-    functions = {"start": lambda key, groups, spec: jnp.zeros(spec.shape), "targets": distinct, "contrastive": jnp.sum}
+    functions = {"start": lambda key, groups, spec: jnp.zeros((groups, *spec.shape)), "targets": distinct}
+    functions["contrastive"] = jnp.sum
     settings = dataclasses.replace(SETTINGS, weights=Weights(), **functions)
     assert checked(settings, VECTORS) is settings
 
@@ -119,3 +120,27 @@ def test_equal_settings_have_equal_hashes():
     assert one == same
     assert hash(one) == hash(same)
     assert one != SETTINGS
+
+
+def fails(*arguments):
+    raise KeyError("no such class")
+
+
+@pytest.mark.parametrize(
+    ("field", "function", "message"),
+    [
+        (
+            "start",
+            lambda key, count, spec: jnp.zeros((count + 1, *spec.shape)),
+            "the function returns an array of shape",
+        ),
+        ("start", lambda key, count, spec: None, "the function returns None, not an array of shape"),
+        ("start", lambda key: None, "the function fails: the function() takes 1 positional argument but 3 were"),
+        ("start", fails, "the function fails: 'no such class'"),
+        ("targets", lambda key, classes, count: jnp.zeros((count, 1)), "the function returns an array of shape"),
+        ("contrastive", lambda logits: logits, "the function returns an array of shape"),
+    ],
+)
+def test_a_function_that_fails_or_returns_another_shape_is_refused(field, function, message):
+    settings = dataclasses.replace(SETTINGS, **{field: function})
+    assert message_of(checked, settings, SPEC).startswith(f"synthesis.{field}: {message}")

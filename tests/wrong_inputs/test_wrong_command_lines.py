@@ -84,7 +84,12 @@ def place(tmp_path_factory):
     return folder
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize="WRONG_INPUTS" not in os.environ,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(arguments=command_lines())
 def test_a_command_works_or_ends_in_one_line(place, arguments):
     folder = place / "run"
