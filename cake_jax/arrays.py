@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from cake_jax import checks
@@ -73,8 +74,12 @@ def as_inputs(x: Any, spec: DataSpec, field: str = "x") -> np.ndarray:
 def as_array(value: Any, field: str) -> np.ndarray:
     """A NumPy array of numbers of a list, an array or a tensor of PyTorch on any device."""
     try:
-        array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
-        array = array.astype(float) if array.dtype == object else array
+        if hasattr(value, "detach"):
+            value = value.detach().cpu()
+            value = value.float() if value.is_floating_point() else value  # NumPy lacks bfloat16
+        array = np.asarray(value)
+        is_odd = array.dtype == object or (array.dtype.kind == "V" and jnp.issubdtype(array.dtype, np.floating))
+        array = array.astype(float) if is_odd else array
     except (TypeError, ValueError):
         raise CakeError(f"{field}: {checks.shown(value)} is not an array of numbers of equal shapes") from None
     if array.dtype.kind not in "iufb":

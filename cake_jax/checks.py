@@ -87,7 +87,9 @@ def fields(settings: Any) -> None:
     for name, hint in _hints(owner).items():
         value = getattr(settings, name)
         if not _fits(value, hint):
-            raise CakeError(f"{owner.__name__}.{name}: {shown(value)} is not {_named(hint)}")
+            is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+            reason = "is too large" if is_whole and _fits(0, hint) else f"is not {_named(hint)}"
+            raise CakeError(f"{owner.__name__}.{name}: {shown(value)} {reason}")
 
 
 def shown(value: Any) -> str:
@@ -135,7 +137,9 @@ def _named(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(map(_named, arguments))
     if origin is tuple:
-        return f"a tuple of {_named(arguments[0]).removeprefix('a ')}s"
+        if arguments[-1] is not ...:
+            return f"a tuple of {' and '.join(map(_named, arguments))}"
+        return "a tuple of " + " or ".join(f"{name.removeprefix('a ')}s" for name in _named(arguments[0]).split(" or "))
     if hint in _NAMES:
         return _NAMES[hint]
     return "a function" if origin is Callable else f"a {getattr(hint, '__name__', hint)}"

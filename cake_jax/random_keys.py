@@ -14,6 +14,9 @@ from jax import Array
 from cake_jax import checks
 from cake_jax.types import CakeError
 
+# The kinds of legacy keys by their shape.
+_LEGACY = {(2,): "threefry2x32", (4,): "rbg"}
+
 
 def as_key(key: Any) -> Array:
     """Converts a legacy key of `jax.random.PRNGKey` to a typed key. A typed key is returned unchanged.
@@ -21,8 +24,8 @@ def as_key(key: Any) -> Array:
     Raises:
       CakeError: `key` is not one random key.
     """
-    if getattr(key, "shape", None) == (2,) and getattr(key, "dtype", None) == np.uint32:
-        return jax.random.wrap_key_data(key)
+    if getattr(key, "dtype", None) == np.uint32 and getattr(key, "shape", None) in _LEGACY:
+        return jax.random.wrap_key_data(key, impl=_LEGACY[key.shape])
     if getattr(key, "shape", None) != () or not jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
         raise CakeError(f"key: {checks.shown(key)} is not a random key; pass jax.random.key(0)")
     return key

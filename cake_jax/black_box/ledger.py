@@ -249,8 +249,15 @@ class Ledger:
         if self._refused is None:
             return ""
         line = {"key": request.key, "x": request.x, "answers": answers}
-        with open(self._refused, "a") as file:
-            file.write(json.dumps(line, default=lambda value: getattr(value, "tolist", value.__repr__)()) + "\n")
+        try:
+            text = json.dumps(line, default=lambda value: getattr(value, "tolist", value.__repr__)())
+        except (TypeError, ValueError):  # keys that are no text, or a cycle
+            text = json.dumps({"key": request.key, "x": request.x.tolist(), "answers": repr(answers)})
+        try:
+            with open(self._refused, "a") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            return f"; {self._refused} cannot keep these answers: {error.strerror}"
         return f"; {self._refused} keeps these answers"
 
     def answered(self) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ from cake_jax.black_box.answer_kinds import KINDS
 from cake_jax.config.fields import check_fields
 from cake_jax.data import DataSettings
 from cake_jax.methods.method import GuideSettings, within_budget
+from cake_jax.run import run_folder
 from cake_jax.run.run_folder import STUDENT, model_folder, saved_spec
 from cake_jax.run.settings import (
     BlackBoxSettings,
@@ -26,6 +27,7 @@ from cake_jax.run.settings import (
 )
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import WRITERS
+from cake_jax.stores.samples import SampleStore
 from cake_jax.synthesis.priors import PRIORS
 from cake_jax.synthesis.settings import SynthesisSettings, Weights
 from cake_jax.training import DistillationLoss, TrainSettings, ViewSettings, checked as checked_training, trainer
@@ -55,7 +57,14 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
     black_box, stages = _black_box(config), Stages(**config.run)
     teacher, student = _teacher(config, black_box, spec), _student(config, spec)
     views = _views(config, student)
-    samples = _samples(config, method, spec, black_box.queries.budget - views if black_box else None)
+    makes_samples = stages.synthesis and not config.synthesis.from_run
+    left = None
+    if black_box and makes_samples:
+        left = run_folder.saved_budget(Path(workdir) if workdir else None, config.method)
+        left = black_box.queries.budget - views if left is None else left
+        if left < 1 and hasattr(method.settings, "budget"):
+            raise _unpaid(black_box.queries.budget, config.synthesis.num_batches * config.synthesis.batch_size, views)
+    samples = _samples(config, method, spec, left)
     if dataset.name == "none" and stages.evaluation:
         warnings.warn("dataset.name: none, so accuracy and agreement are not measured", CakeWarning, stacklevel=2)
         stages = dataclasses.replace(stages, evaluation=False)
@@ -108,7 +117,11 @@ def _views(config: ConfigDict, student: StudentSettings) -> int:
     """The number of views that the teacher labels for the student, at most."""
     if not (config.run.student and student.views.ask):
         return 0
-    count = config.synthesis.num_batches * config.synthesis.batch_size
+    section = config.synthesis
+    count = section.num_batches * section.batch_size
+    if section.from_run:
+        store = SampleStore(Path(section.from_run) / run_folder.SAMPLES)
+        count = store.count_of(store.with_step_size(section.min_step_size, section.max_step_size))
     steps, batch_size = trainer.epoch_size(student.training, count)
     return student.training.epochs * steps * batch_size
 
@@ -125,11 +138,16 @@ def _check_budget(settings: RunSettings, budget: int, views: int) -> None:
     method = methods.get(settings.method)
     made = methods.total_queries(method, samples.synthesis, settings.access).forward if is_made else 0
     if made + views > budget:
-        advice = ", or let the student learn from stored labels, as configs/digits.py:stored does" if views else ""
-        raise CakeError(
-            f"black_box.budget: {budget:,} queries do not pay for {made:,} of the samples and {views:,} of the "
-            f"student's views; raise it, lower synthesis.num_batches{' or student.epochs' if views else ''}{advice}"
-        )
+        raise _unpaid(budget, made, views)
+
+
+def _unpaid(budget: int, made: int, views: int) -> CakeError:
+    """The error of a budget that is less than the queries of samples and views."""
+    parts = [f"the {made:,} of the samples"] * (made > 0) + [f"the {views:,} of the student's views"] * (views > 0)
+    advice = "raise it, or lower synthesis.num_batches"
+    if views:
+        advice += " or student.epochs, or let the student learn from stored labels, as configs/digits.py:stored does"
+    return CakeError(f"black_box.budget: {budget:,} queries are fewer than {' and '.join(parts)}; {advice}")
 
 
 def _teacher(config: ConfigDict, black_box: BlackBoxSettings | None, spec: DataSpec) -> TeacherSettings:

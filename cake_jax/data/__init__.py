@@ -131,18 +131,19 @@ def class_order(settings: DataSettings, spec: DataSpec) -> str:
     return f"classes    {shown}{', ...' if len(spec.class_names) > 20 else ''}"
 
 
-def check_training(settings: DataSettings) -> None:
+def check_training(settings: DataSettings, mend: str) -> None:
     """Checks that there are training data.
+
+    Args:
+      settings: The data set.
+      mend: The end of the message if there are none: what that prevents, and what to do.
 
     Raises:
       CakeError: `check` fails, or there are test data alone.
     """
     check(settings)
     if not train_size(settings):
-        raise CakeError(
-            f"dataset.data_dir: {settings.data_dir} has test data alone, so no teacher can be trained on it; name a "
-            "file in teacher.weights, or a run in teacher.from_run"
-        )
+        raise CakeError(f"dataset.data_dir: {settings.data_dir} has test data alone, so {mend}")
 
 
 def train_size(settings: DataSettings) -> int:

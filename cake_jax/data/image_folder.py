@@ -221,6 +221,8 @@ def _printable(name: str) -> str:
 def _annotated(root: Path, classes: tuple[str, ...]) -> _Split:
     """Finds the images of a split in one folder, with an annotation file of lines `file<tab>class`."""
     path = root / _ANNOTATIONS
+    if not classes:
+        raise CakeError(f"dataset.class_names: empty; without train/, it must name a file of the classes in {path}")
     files, labels = [], []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         name, _, rest = line.partition("\t")

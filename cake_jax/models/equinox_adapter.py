@@ -6,11 +6,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
+from cake_jax import checks
 from cake_jax.models import modes
 from cake_jax.types import CakeError
 
+# An array of NumPy has no hash, so it cannot be a part of the architecture.
+_ARRAYS = jax.Array | np.ndarray
 # Arguments of a module's call that `apply` gives.
 _KEY, _STATE = "key", "state"
 # What the names of the module's own leaves begin with.
@@ -111,14 +115,20 @@ def split(
     Returns:
       The architecture, and a dict of the collections that are not empty: `params`, the module's arrays of floats, and
       `others`. Each collection is a dict of arrays by their place in the module.
+
+    Raises:
+      CakeError: `module` cannot be called.
     """
+    if not callable(module):
+        raise CakeError(f"model: {checks.shown(module)} cannot be called; pass a Flax or Equinox module")
     named, structure = jax.tree_util.tree_flatten_with_path({_MODULE: module, _STATE: state})
     names = tuple(jax.tree_util.keystr(path, simple=True, separator=".") for path, _ in named)
     leaves = [_in_mode(name, leaf, train=False) for name, (_, leaf) in zip(names, named, strict=True)]
-    static = tuple(None if isinstance(leaf, jax.Array) else leaf for leaf in leaves)
+    static = tuple(None if isinstance(leaf, _ARRAYS) else leaf for leaf in leaves)
     variables: dict[str, dict[str, Any]] = {"params": {}, "others": {}}
     for name, leaf in zip(names, leaves, strict=True):
-        if isinstance(leaf, jax.Array):
+        if isinstance(leaf, _ARRAYS):
+            leaf = jnp.asarray(leaf)
             is_trained = name.startswith(_MODULE) and jnp.issubdtype(leaf.dtype, jnp.inexact)
             variables["params" if is_trained else "others"][name] = leaf
     adapter = EquinoxModule(structure, names, static, batched, channels_first, type(module).__name__)

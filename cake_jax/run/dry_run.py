@@ -7,6 +7,7 @@ leaves out compilation, augmentation, the samples' own arithmetic, and the time 
 """
 
 import functools
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -17,9 +18,10 @@ from cake_jax.methods.shared import generator_training
 from cake_jax.methods.shared.generator_training import GeneratorSettings
 from cake_jax.models import modes
 from cake_jax.models.generators import generate
-from cake_jax.run import run_folder, speed
+from cake_jax.run import experiment, run_folder, speed
 from cake_jax.run.settings import ModelSettings, RunSettings, TeacherSettings
 from cake_jax.stores import checkpoint
+from cake_jax.stores.samples import SampleStore
 from cake_jax.synthesis.chunks import sets_per_chunk
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.teachers.batch_norm import check_has_statistics
@@ -55,6 +57,7 @@ def describe(settings: RunSettings) -> str:
     ]
     if order := data.class_order(settings.data, settings.spec):
         lines.append(order)
+    experiment.check_training_data(settings)
     stages, synthesis = settings.stages, settings.samples.synthesis
     match settings.teacher.source:
         case "run" | "weights":
@@ -62,7 +65,6 @@ def describe(settings: RunSettings) -> str:
         case "query":
             lines.append("teacher    answers queries alone")
         case "training":
-            data.check_training(settings.data)
             teacher, size = settings.teacher, data.train_size(settings.data)
             lines.append(_training_line("teacher", teacher.model, settings.spec, teacher.training, size, rate))
     if settings.samples.from_run:
@@ -79,6 +81,9 @@ def describe(settings: RunSettings) -> str:
         )
     if stages.student:
         student, answer, size = settings.student, 0.0, synthesis.num_samples
+        if source := settings.samples.from_run:
+            store = SampleStore(Path(source) / run_folder.SAMPLES)
+            size = store.count_of(store.with_step_size(settings.samples.min_step_size, settings.samples.max_step_size))
         if student.views.ask and settings.teacher.source != "query":
             answer = _answer_flops(_abstract(_teacher_model(settings.teacher), settings.spec))
         lines.append(

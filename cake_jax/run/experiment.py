@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cake_jax import data, parallel, random_keys
+from cake_jax import data, methods, parallel, random_keys
 from cake_jax.files import write_atomically
 from cake_jax.run import results as results_lib, run_folder, warning_signs
 from cake_jax.run.evaluation_stage import evaluate_models
@@ -117,7 +117,20 @@ def _check_sources(settings: RunSettings, *, has_teacher: bool) -> None:
     source = settings.teacher.source
     if source == "weights" and not has_teacher and not Path(settings.teacher.path).is_file():
         raise CakeError(f"teacher.weights: there is no file {settings.teacher.path}")
-    if source == "training" and not has_teacher:
-        data.check_training(settings.data)
-    elif settings.stages.evaluation:
+    check_training_data(settings, has_teacher=has_teacher)
+    if settings.stages.evaluation:
         data.check(settings.data)
+
+
+def check_training_data(settings: RunSettings, *, has_teacher: bool = False) -> None:
+    """Refuses a run that needs training data and has none.
+
+    Raises:
+      CakeError: There are no data, or test data alone.
+    """
+    makes_samples = settings.stages.synthesis and not settings.samples.from_run
+    if settings.teacher.source == "training" and not has_teacher:
+        mend = "no teacher can be trained on it; name a file in teacher.weights, or a run in teacher.from_run"
+        data.check_training(settings.data, mend)
+    if methods.get(settings.method).reads_data and makes_samples:
+        data.check_training(settings.data, f"the method '{settings.method}' has no images; choose another method")

@@ -130,6 +130,25 @@ def saved_spec(workdir: Path | None, from_run: str) -> DataSpec | None:
     return DataSpec.from_dict(checkpoint.model_info(folder)["spec"])
 
 
+def saved_budget(workdir: Path | None, method: str) -> int | None:
+    """The budget with which an unfinished run began its samples, so that it resumes with the same samples.
+
+    Args:
+      workdir: The run's folder. None if its content will be deleted.
+      method: The run's method.
+
+    Returns:
+      The method's own budget in the saved config. None if there is none.
+    """
+    if workdir is None or not _holds_run(workdir):
+        return None
+    try:
+        saved = json.loads((workdir / CONFIG).read_text())
+        return saved["methods"][method].get("budget") if saved["method"] == method else None
+    except (ValueError, KeyError):
+        return None  # `claim` refuses such a folder
+
+
 def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
     """Claims the folder for a config, and writes the config into it.
 
@@ -144,8 +163,7 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
     path, wanted = workdir / CONFIG, json.loads(json.dumps(document))
     if overwrite and path.exists():
         shutil.rmtree(workdir)
-    # A run that failed before it wrote anything may be replaced.
-    if path.exists() and any(other.name != CONFIG for other in workdir.iterdir()):
+    if _holds_run(workdir):
         try:
             field = first_difference(json.loads(path.read_text()), wanted)
         except ValueError as error:
@@ -161,6 +179,11 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
     if not path.exists() or path.read_bytes() != content:
         workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
+
+
+def _holds_run(workdir: Path) -> bool:
+    """Whether a folder holds a run. One that failed before it wrote more than its config does not count."""
+    return (workdir / CONFIG).exists() and any(other.name != CONFIG for other in workdir.iterdir())
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

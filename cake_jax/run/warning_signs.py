@@ -27,8 +27,8 @@ def of_samples(log: MetricsLog, num_classes: int) -> list[str]:
         )
     if confidence < near_chance(num_classes):
         signs.append(
-            f"the teacher is sure of no sample: its highest probability is {confidence:.0%} on average; check that it "
-            "returns logits, check dataset.mean and dataset.std, or try another synthesis.start"
+            f"the teacher is sure of no sample: its highest probability is {_percent(confidence)} on average; check "
+            "that it returns logits, check dataset.mean and dataset.std, or try another synthesis.start"
         )
     return signs
 
@@ -41,14 +41,15 @@ def of_student(log: MetricsLog, num_classes: int) -> list[str]:
     accuracies = [row["accuracy"] for row in log.read("student")]
     if not accuracies:
         return []
-    if accuracies[-1] < max(accuracies) - _FALL:
+    last, best = accuracies[-1], max(accuracies)
+    if last < best - _FALL:
         return [
-            f"the student's accuracy on its training samples fell from {max(accuracies):.0%} to {accuracies[-1]:.0%}; "
-            "lower student.learning_rate"
+            f"the student's accuracy on its training samples fell from {_percent(best)} to {_percent(last)}; lower "
+            "student.learning_rate"
         ]
-    if accuracies[-1] < near_chance(num_classes):
+    if last < near_chance(num_classes):
         return [
-            f"the student learned only {accuracies[-1]:.0%} of its training samples; change student.learning_rate, or "
+            f"the student learned only {_percent(last)} of its training samples; change student.learning_rate, or "
             "raise student.epochs"
         ]
     return []
@@ -68,13 +69,14 @@ def of_results(teacher: float | None, agreement: float | None, num_classes: int)
     limit = near_chance(num_classes)
     if teacher is not None and teacher < limit:
         return [
-            f"the teacher is right on {teacher:.0%} of the test set, where chance is {1 / num_classes:.0%}; check "
-            "dataset.mean, dataset.std and the order of the classes (dataset.class_names)"
+            f"the teacher is right on {_percent(teacher)} of the test set, where chance is "
+            f"{_percent(1 / num_classes)}; check dataset.mean, dataset.std and the order of the classes "
+            "(dataset.class_names)"
         ]
     if agreement is not None and agreement < limit:
         return [
-            f"the student agrees with the teacher on {agreement:.0%} of the test set, where chance is "
-            f"{1 / num_classes:.0%}; see docs/troubleshooting.md"
+            f"the student agrees with the teacher on {_percent(agreement)} of the test set, where chance is "
+            f"{_percent(1 / num_classes)}; see docs/troubleshooting.md"
         ]
     return []
 
@@ -82,6 +84,10 @@ def of_results(teacher: float | None, agreement: float | None, num_classes: int)
 def near_chance(num_classes: int) -> float:
     """A share of correct answers below which a model is hardly better than chance: twice chance, at most 0.1 more."""
     return min(2 / num_classes, 1 / num_classes + 0.1)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
 
 
 def _mean(log: MetricsLog, name: str) -> float:

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class SampleStore:
     @property
     def count(self) -> int:
         """The total number of samples."""
-        return sum(entry["count"] for entry in self.entries.values())
+        return self.count_of(self.entries)
 
     def append(self, batch: int, samples: SampleBatch, **facts: Any) -> None:
         """Adds a mini-batch. When this returns, the mini-batch is on the disk.
@@ -146,18 +146,30 @@ class SampleStore:
         Raises:
           CakeError: A shard is missing or damaged, or no sample has such a step size.
         """
+        return self._join(self.with_step_size(min_step_size, max_step_size), memory_limit)
+
+    def with_step_size(self, low: float | None, high: float | None) -> list[int]:
+        """The numbers of the mini-batches whose step size lies in a closed range. None is no limit.
+
+        Raises:
+          CakeError: There are none.
+        """
         # Step sizes are stored as float32. Limits are rounded likewise, or a limit of 0.1 might exclude 0.1.
-        low = np.float32(0.0 if min_step_size is None else min_step_size)
-        high = np.float32(np.inf if max_step_size is None else max_step_size)
-        kept = [batch for batch, entry in self.entries.items() if low <= np.float32(entry["step_size"]) <= high]
+        least, most = np.float32(0.0 if low is None else low), np.float32(np.inf if high is None else high)
+        kept = [batch for batch, entry in self.entries.items() if least <= np.float32(entry["step_size"]) <= most]
         if not kept:
             raise CakeError(
-                f"{self.folder}: no samples with a step size from {low} to {high}; the store has {self.count} in total"
+                f"{self.folder}: no samples with a step size from {least} to {most}; the store has {self.count} in "
+                "total"
             )
-        return self._join(kept, memory_limit)
+        return kept
+
+    def count_of(self, batches: Iterable[int]) -> int:
+        """The number of samples in these mini-batches."""
+        return sum(self.entries[batch]["count"] for batch in batches)
 
     def _join(self, batches: list[int], memory_limit: float) -> SampleBatch:
-        count = sum(self.entries[batch]["count"] for batch in batches)
+        count = self.count_of(batches)
         first = self.read(batches[0])
         in_memory = sum(field[0].nbytes for field in first) * count <= memory_limit
 

@@ -23,8 +23,8 @@ class SynthesisInfo(NamedTuple):
       prior: Sum of the data priors, each multiplied by its weight.
       entropy: L_ent of the final samples, before it is multiplied by its weight.
       target_accuracy: Share of the samples that the teacher assigns to their target class.
-      class_balance: Entropy of the histogram of the teacher's predicted classes, divided by log K. 1 if all classes are
-        equally frequent, 0 if there is only one.
+      class_balance: Entropy of the histogram of the teacher's predicted classes, divided by log K, or by log N if the
+        mini-batch has N < K samples. 1 if all classes are equally frequent, 0 if there is only one.
       confidence: Mean of the teacher's highest probability.
       logit_gap_start: Logit gap of the start samples, median over the sets.
       logit_gap: Logit gap of the final samples, median over the sets.
@@ -81,5 +81,6 @@ def _diagnostics(
 
 
 def _balance(counts: Array) -> Array:
-    """The entropy of a histogram `[K]`, as a share of its maximum log K."""
-    return jax.scipy.special.entr(counts / counts.sum()).sum() / jnp.log(len(counts))
+    """The entropy of a histogram `[K]` of N samples, as a share of its maximum: log K, or log N if N is below K."""
+    count = counts.sum()
+    return jax.scipy.special.entr(counts / count).sum() / jnp.log(jnp.clip(count, 2, len(counts)))

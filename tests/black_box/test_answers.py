@@ -104,6 +104,22 @@ def test_refused_answers_are_kept_beside_the_ledger(box, answer, tmp_path):
     assert teacher.predict(x).argmax(-1).tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize("answer", [{(1, 2): 0.5}, {"a": {"b": {3: {1}}, (): 1}}], ids=["pairs", "nested"])
+def test_refused_answers_with_keys_that_are_no_texts_are_kept_as_text(box, answer, tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    teacher = box(Recorder(first=[answer]), path, answers="scores")
+    assert message_of(teacher.predict, inputs(3)).endswith(f"; {path}.refused.jsonl keeps these answers")
+    (line,) = Path(f"{path}.refused.jsonl").read_text().splitlines()
+    assert json.loads(line)["answers"] == repr(answer)
+
+
+def test_refused_answers_that_cannot_be_kept_are_refused_all_the_same(box, tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    Path(f"{path}.refused.jsonl").mkdir()
+    message = message_of(box(Recorder(first=[None]), path, answers="scores").predict, inputs(3))
+    assert message.endswith(f"; {path}.refused.jsonl cannot keep these answers: Is a directory")
+
+
 @pytest.mark.parametrize("answers", ["labels", "scores", "logits"])
 def test_white_box_gives_only_the_answers(box, answers):
     white = teachers.from_function(lambda x: 3 * jax.numpy.stack([x[:, 0], -x[:, 0], x[:, 1]], -1), SPEC)

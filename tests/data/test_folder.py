@@ -364,6 +364,17 @@ def test_tiny_imagenet_is_read_as_it_is_unpacked(tmp_path):
         assert_refused(settings, str(annotations))
 
 
+def test_annotations_without_training_images_need_the_classes(tmp_path):
+    names = make_tiny_imagenet(tmp_path)
+    for split in ("train", "test"):
+        shutil.rmtree(tmp_path / split)
+    assert_refused(DataSettings("folder", str(tmp_path)), "dataset.class_names: empty; without train/, it must name a")
+    (tmp_path / "names.txt").write_text("\n".join(names))
+    with pytest.warns(CakeWarning, match="there are no training inputs"):
+        found = data.load(DataSettings("folder", str(tmp_path), class_names=str(tmp_path / "names.txt")))
+    assert found.test_y.tolist() == list(range(200))
+
+
 def test_a_folder_with_test_images_alone_is_read(tmp_path):
     images = make_folder(tmp_path)
     shutil.rmtree(tmp_path / "train")
@@ -375,5 +386,5 @@ def test_a_folder_with_test_images_alone_is_read(tmp_path):
     assert found.spec.class_names == ("ant", "bee", "cat")
     mean = np.mean([images["test", name] for name in found.spec.class_names], axis=(0, 1, 2, 3)) / 255
     np.testing.assert_allclose(found.spec.mean, mean, atol=1e-4)
-    with pytest.raises(CakeError, match="has test data alone"):
-        data.check_training(settings)
+    with pytest.raises(CakeError, match="has test data alone, so it rests"):
+        data.check_training(settings, "it rests")

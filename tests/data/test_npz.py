@@ -139,8 +139,8 @@ def test_a_file_with_test_data_alone_is_read(path, settings):
     np.testing.assert_allclose(found.spec.mean, (made["x_test"] / 255).mean(axis=(0, 1, 2)), rtol=1e-3)
     data.check(settings)
     assert data.train_size(settings) == 0
-    with pytest.raises(CakeError, match=r"own\.npz has test data alone, so no teacher can be trained on it"):
-        data.check_training(settings)
+    with pytest.raises(CakeError, match=r"own\.npz has test data alone, so it rests"):
+        data.check_training(settings, "it rests")
 
 
 @pytest.mark.parametrize("name", ["x_train", "y_train", "x_test", "y_test"])

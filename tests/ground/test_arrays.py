@@ -1,6 +1,7 @@
 """Labels and inputs of users: what is accepted, and the messages for others."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from cake_errors import message_of
@@ -38,6 +39,15 @@ def test_tensors_of_pytorch():
     np.testing.assert_array_equal(as_classes(torch.tensor(CLASSES), 3, 4), CLASSES)
     x = torch.zeros((2, 4, 5, 3), requires_grad=True)
     np.testing.assert_array_equal(as_inputs(x, IMAGES), np.zeros((2, 4, 5, 3)))
+    half = torch.linspace(-2, 2, 120, dtype=torch.bfloat16).reshape(2, 4, 5, 3)
+    np.testing.assert_array_equal(as_inputs(half, IMAGES), half.float().numpy())
+
+
+def test_arrays_of_bfloat16():
+    x = jnp.linspace(-2, 2, 120, dtype=jnp.bfloat16).reshape(2, 4, 5, 3)
+    for array in (x, np.asarray(x)):
+        np.testing.assert_array_equal(as_inputs(array, IMAGES), np.asarray(x, np.float32))
+    np.testing.assert_array_equal(as_classes(jnp.asarray(CLASSES, jnp.bfloat16), 3, 4), CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ class Fields:
     on: bool = False
     names: tuple[str, ...] = ()
     pair: tuple[str, float] = ("a", 1.0)
+    either: tuple[int | str, ...] = ()
     draw: str | Callable[[int], int] = "a"
     spec: DataSpec = dataclasses.field(default_factory=lambda: DataSpec((2,), 2))
 
@@ -72,12 +73,13 @@ class Fields:
 @pytest.mark.parametrize(
     ("field", "accepted", "refused", "what"),
     [
-        ("count", (0, -1, np.int64(3), 2**62), (1.0, True, "1", None, 2**63, math.nan), "a whole number"),
-        ("rate", (None, 1, 0.5, np.float32(1), math.inf), (True, "0.1", 10**30, [0.1]), "a number or None"),
+        ("count", (0, -1, np.int64(3), 2**62), (1.0, True, "1", None, math.nan), "a whole number"),
+        ("rate", (None, 1, 0.5, np.float32(1), math.inf), (True, "0.1", [0.1]), "a number or None"),
         ("name", ("", "b"), (None, 1, b"b"), "a text"),
         ("on", (True, np.bool_(True)), (0, 1, "true", None), "True or False"),
         ("names", ((), ("a", "b")), (["a"], "ab", ("a", 1)), "a tuple of texts"),
-        ("pair", (("b", 2),), (("b",), ("b", 1, 2), ("b", "c")), "a tuple of texts"),
+        ("pair", (("b", 2),), (("b",), ("b", 1, 2), ("b", "c")), "a tuple of a text and a number"),
+        ("either", ((1, "a"),), ((None,), 1), "a tuple of whole numbers or texts"),
         ("draw", ("b", len), (1, None), "a text or a function"),
         ("spec", (DataSpec((3,), 2),), (None, DataSpec), "a DataSpec"),
     ],
@@ -89,6 +91,12 @@ def test_a_field_takes_values_of_its_type_only(field, accepted, refused, what):
         with pytest.raises(CakeError) as caught:
             checks.fields(Fields(**{field: value}))
         assert str(caught.value) == f"Fields.{field}: {checks.shown(value)} is not {what}"
+
+
+@pytest.mark.parametrize(("field", "value"), [("count", 2**63), ("count", -(2**64)), ("rate", 10**30)])
+def test_a_whole_number_of_more_than_64_bits_is_too_large(field, value):
+    with pytest.raises(CakeError, match=f"^Fields.{field}: {value} is too large$"):
+        checks.fields(Fields(**{field: value}))
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,9 @@ def test_another_specification_is_refused():
 def test_real_data_are_needed_by_the_method_that_reads_them():
     message = message_of(cake_jax.synthesize, KEY, WAVE, PLANE, SETTINGS, method="real")
     assert message == "data: the method 'real' needs real training data; pass x and classes"
+    nothing = real_data(PLANE)[0][:0], []
+    message = message_of(cake_jax.synthesize, KEY, WAVE, PLANE, SETTINGS, method="real", data=nothing)
+    assert message == "data: there are no inputs"
 
 
 def test_an_unknown_method_is_refused():

@@ -79,7 +79,7 @@ def test_a_budget_is_never_passed_and_a_larger_one_goes_on(finished, tmp_path):
 
 def test_a_run_that_its_budget_cannot_pay_is_refused_before_it_spends_anything(function, tmp_path):
     message = message_of(runs.run, small_config(**{**FUNCTION, "black_box.budget": 119}), tmp_path / "run")
-    assert message.startswith("black_box.budget: 119 queries do not pay for 120 of the samples and 0 of the student's")
+    assert message.startswith("black_box.budget: 119 queries are fewer than the 120 of the samples; raise it, or lower")
     assert function.num_rows == 0
     assert not (tmp_path / "run").exists()
 
@@ -93,10 +93,27 @@ def test_a_method_s_own_budget_is_what_the_black_box_has_left(function, tmp_path
     assert function.num_rows <= 424
 
 
-def spent_ledger(finished, folder):
-    """The field of a ledger from which another run has spent 40 queries."""
+def test_a_method_keeps_its_budget_when_that_of_the_black_box_is_raised(finished, tmp_path):
+    """The ledger has 80 queries of another run, so the first start stops. The second has the same samples."""
+    fields = {"teacher.from_run": str(finished), "run.evaluation": False, "method": "zeroth_order"}
+    fields |= {"black_box.budget": 360, **spent_ledger(finished, tmp_path, batches=2)}
+    assert "beyond the budget of 360" in message_of(runs.run, small_config(**fields), tmp_path / "run")
+    for budget in (600, 900):
+        results = runs.run(small_config(**{**fields, "black_box.budget": budget}), tmp_path / "run", report=False)
+        assert results["queries"]["synthesis"]["forward"] == 300
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["methods"]["zeroth_order"]["budget"] == 360
+
+
+def test_views_that_leave_nothing_for_samples_are_named(function, tmp_path):
+    fields = {**FUNCTION, **VIEWS, "black_box.budget": 256, "method": "zeroth_order"}
+    message = message_of(runs.run, small_config(**fields), tmp_path / "run")
+    assert message.startswith("black_box.budget: 256 queries are fewer than the 120 of the samples and the 256 of the")
+
+
+def spent_ledger(finished, folder, batches=1):
+    """The field of a ledger from which another run has spent 40 queries for each of its mini-batches."""
     field = {"black_box.ledger": str(folder / "spent.sqlite")}
-    fields = {"teacher.from_run": str(finished), "seed": 1, "synthesis.num_batches": 1, "run.evaluation": False}
+    fields = {"teacher.from_run": str(finished), "seed": 1, "synthesis.num_batches": batches, "run.evaluation": False}
     runs.run(small_config(**fields, **field), folder / "spender", report=False)
     return field
 
@@ -114,7 +131,7 @@ def test_views_are_charged_to_the_budget(finished, tmp_path):
     assert results["ledger"] == {"queries": 120 + 4 * 64}
     fields["black_box.budget"] = 120 + 4 * 64 - 1
     message = message_of(runs.run, small_config(**fields), tmp_path / "too_small")
-    assert message.startswith("black_box.budget: 375 queries do not pay for 120 of the samples and 256 of the")
+    assert message.startswith("black_box.budget: 375 queries are fewer than the 120 of the samples and the 256 of the")
     assert not (tmp_path / "too_small").exists()
 
 
@@ -136,6 +153,9 @@ def test_a_function_labels_views_of_the_samples_of_an_earlier_run(function, fini
     fields = {**FUNCTION, **VIEWS, "synthesis.from_run": str(finished), "black_box.budget": 4 * 128}
     results = runs.run(small_config(**fields), tmp_path / "run", report=False)
     assert function.num_rows == results["ledger"]["queries"] == 4 * 128
+    fields["black_box.budget"] -= 1
+    message = message_of(runs.run, small_config(**fields), tmp_path / "too_small")
+    assert message.startswith("black_box.budget: 511 queries are fewer than the 512 of the student's views; raise it")
 
 
 def test_the_module_of_a_function_may_be_in_the_current_folder(tmp_path, monkeypatch):

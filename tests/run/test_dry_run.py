@@ -31,6 +31,13 @@ def test_models_and_samples_of_an_earlier_run_are_named(finished):
     assert evaluation.startswith("evaluation")
 
 
+def test_the_student_of_an_earlier_run_s_samples_has_their_number(finished):
+    fields = {"synthesis.from_run": str(finished), "synthesis.num_batches": 1, "run.evaluation": False}
+    assert any("3 epochs of 180 examples" in line for line in lines_of(**fields) if line.startswith("student"))
+    fields["synthesis.max_step_size"] = 1e-9
+    assert "no samples with a step size from 0.0 to " in message_of(lines_of, **fields)
+
+
 def test_a_teacher_behind_an_address_is_not_trained():
     fields = {"method": "noise", "black_box.answers": "labels", "black_box.budget": 9, "black_box.url": "http://a"}
     teacher, evaluation = lines_of(**fields, **OFF)

@@ -44,6 +44,19 @@ def test_a_dry_run_counts_the_examples_of_a_file(config, cache, tmp_path):
     assert "1 epochs of 30 examples" in dry_run.describe(resolve(config))
 
 
+def test_real_images_are_missed_before_a_run_begins(config, finished, tmp_path):
+    """The teacher is there, and the file has test data alone."""
+    arrays = {name: array for name, array in make_arrays().items() if name.endswith("test")}
+    np.savez(tmp_path / "own.npz", **arrays)
+    config.dataset.name, config.dataset.data_dir = "npz", str(tmp_path / "own.npz")
+    config.teacher.from_run, config.method = str(finished), "real"
+    config.run.evaluation, config.teacher.augment = False, ()
+    for check in (lambda: dry_run.describe(resolve(config)), lambda: runs.run(config, tmp_path / "run")):
+        message = message_of(check)
+        assert "own.npz has test data alone, so the method 'real' has no images; choose another method" in message
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_order_of_at_most_20_classes_of_a_folder_is_a_line(tmp_path):
     folder, names = DataSettings("folder", str(tmp_path)), tuple(f"c{number}" for number in range(21))
     line = "classes    0 c0, 1 c1, 2 c2"

@@ -67,6 +67,7 @@ def test_signs_of_a_student_are_a_fall_and_an_end_near_chance(tmp_path, accuraci
         (0.19, 0.1, "the teacher is right on 19% of the test set, where chance is 10%"),
         (0.9, 0.19, "the student agrees with the teacher on 19% of the test set, where chance is 10%"),
         (None, 0.19, "the student agrees"),
+        (0.005, None, "the teacher is right on 0.5% of the test set"),
     ],
 )
 def test_a_bad_teacher_is_named_before_its_student(teacher, agreement, expected):

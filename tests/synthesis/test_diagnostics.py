@@ -69,3 +69,11 @@ def test_samples_without_steps_start_with_their_final_gap(samples):
 def test_class_balance_is_the_entropy_of_the_predicted_classes(samples, classes, balance):
     info = diagnose(samples._replace(logits=np.eye(5, dtype=np.float32)[classes]), SETTINGS)
     assert info.class_balance == pytest.approx(balance, abs=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "balance"), [([0, 3, 4], 1.0), ([3, 3, 3], 0.0), ([1], 0.0), ([1, 2, 1, 2], 0.5)])
+def test_class_balance_of_fewer_samples_than_classes_is_a_share_of_what_they_can_reach(samples, classes, balance):
+    few = SampleBatch(*(field[: len(classes)] for field in samples))
+    settings = dataclasses.replace(SETTINGS, batch_size=len(classes), num_groups=1)
+    info = diagnose(few._replace(logits=np.eye(5, dtype=np.float32)[classes]), settings)
+    assert info.class_balance == pytest.approx(balance, abs=1e-6)

@@ -43,6 +43,26 @@ def test_module_of_one_example_or_of_a_batch(eqx, x):
     np.testing.assert_allclose(slope[2], jax.grad(lambda row: module(row)[1])(x[2]), rtol=1e-5, atol=1e-6)
 
 
+def test_arrays_of_numpy_in_a_module_are_weights(eqx, x, samples):
+    class Net(eqx.Module):
+        weight: np.ndarray
+        order: np.ndarray
+
+        def __call__(self, x):
+            return x[self.order] @ self.weight
+
+    module = Net(np.random.default_rng(2).normal(size=(3, 2)).astype(np.float32), np.array([2, 0, 1]))
+    teacher = from_equinox(module, SPEC)
+    np.testing.assert_allclose(teacher(x), x[:, module.order] @ module.weight, rtol=1e-5, atol=1e-6)
+    assert hash(teacher.apply_fn) == hash(from_equinox(module, SPEC).apply_fn)
+    assert teacher.num_params == 6
+    settings = cake_jax.TrainSettings(epochs=1, batch_size=64, validation_fraction=0)
+    student = cake_jax.distill(jax.random.key(0), module, samples, settings)
+    again = student.apply_fn.module.merge(student.variables)
+    assert np.abs(again.weight - module.weight).max() > 1e-3
+    np.testing.assert_array_equal(again.order, module.order)
+
+
 def test_equal_architectures_compile_once(eqx, x):
     traces = []
     first, second = (from_equinox(mlp(eqx, seed), SPEC) for seed in (0, 1))
@@ -235,6 +255,7 @@ def test_untrainable_student_is_refused(eqx, samples):
         "model: only a teacher from a Flax or Equinox module with logits can be trained further"
     )
     assert message(eqx.nn.Lambda(lambda x: x[:2])) == "model: Lambda has no parameters to train"
+    assert message(np.arange(3)) == "model: an array of shape (3,) cannot be called; pass a Flax or Equinox module"
 
 
 def test_a_mode_that_is_not_understood_is_refused(eqx):

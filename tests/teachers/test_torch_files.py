@@ -116,6 +116,17 @@ def test_malicious_file_runs_no_code(tmp_path, small, place, zipped):
     assert trace.exists(), "loading the file without protection does run code"
 
 
+@pytest.mark.parametrize(("version", "is_safe"), [("2.5.1", False), ("1.13.0+cu117", False), ("2.6.0", True)])
+def test_a_version_of_pytorch_that_may_run_code_reads_no_file(version, is_safe, small, tmp_path, monkeypatch):
+    torch.save(small.state_dict(), tmp_path / "weights.pt")
+    monkeypatch.setattr(torch, "__version__", version)
+    if is_safe:
+        from_torch_weights(tmp_path / "weights.pt", *RESNET)
+        return
+    message = message_of(from_torch_weights, tmp_path / "weights.pt", *RESNET)
+    assert f"PyTorch {version} may run code from such a file (CVE-2025-32434); install 2.6 or later" in message
+
+
 def test_plain_pickle_runs_no_code(tmp_path):
     trace, path = tmp_path / "trace", tmp_path / "weights.pth"
     path.write_bytes(pickle.dumps(Payload(trace)))

@@ -148,6 +148,16 @@ def calls(draw):
     return name, {field: value(field) for field in changed}
 
 
+def check_result(result):
+    """All numbers of a result are finite, and the fields of samples have one size."""
+    if isinstance(result, SampleBatch):
+        assert len({len(field) for field in result}) == 1
+        assert len(result.x)
+    for leaf in jax.tree.leaves(result):
+        if isinstance(leaf, float) or (hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)):
+            assert np.isfinite(leaf).all()
+
+
 @pytest.mark.filterwarnings("ignore")
 @settings(max_examples=EXAMPLES, deadline=None, derandomize="WRONG_INPUTS" not in os.environ)
 @given(call=calls())
@@ -155,12 +165,25 @@ def test_a_call_works_or_raises_one_line(call):
     name, changed = call
     function, right = CALLS[name]
     try:
-        function(**{**right, **changed})
+        result = function(**{**right, **changed})
     except CakeError as error:
         check_message(str(error))
+    else:
+        check_result(result)
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_the_right_values_work(name):
     function, right = CALLS[name]
-    function(**right)
+    check_result(function(**right))
+
+
+def test_the_harness_sees_results_that_are_not_finite_or_of_unequal_sizes():
+    for result in (
+        X * np.nan,
+        {"accuracy": float("nan")},
+        SAMPLES._replace(x=X * np.inf),
+        SAMPLES._replace(target=Y[:3]),
+    ):
+        with pytest.raises(AssertionError):
+            check_result(result)

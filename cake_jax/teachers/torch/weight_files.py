@@ -30,6 +30,8 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "ema",
 # The part of PyTorch's message that names the type of an object that it refuses to load.
 _REFUSED = re.compile(r"(GLOBAL|class|function) (?P<type>[\w.]+)")
 _SAVE = "save the weights alone: torch.save(network.state_dict(), 'weights.pt')"
+# The first version of PyTorch that runs no code from a file with `weights_only`.
+_SAFE_TORCH = (2, 6)
 # Counters of batch norm, and of a moving average of weights. Evaluation needs neither.
 _COUNTERS = ("num_batches_tracked", "n_averaged")
 
@@ -147,6 +149,11 @@ def _content(path: Path) -> Any:
         import torch
     except ImportError as error:
         raise CakeError("reading it needs PyTorch (pip install torch); a safetensors file does not") from error
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _SAFE_TORCH:
+        raise CakeError(
+            f"PyTorch {torch.__version__} may run code from such a file (CVE-2025-32434); install 2.6 or later, or use "
+            "a safetensors file"
+        )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PyTorch warns of formats that it then refuses
