@@ -88,6 +88,8 @@ def record(folder: Path) -> Record:
 
 
 def write(path: Path, runs: list[dict[str, Any]]) -> None:
-    """Writes the command line of this process and the results of its runs as JSON."""
+    """Writes the command line of this process and the results of its runs, without their own commands, as JSON."""
+    for run in runs:
+        run["environment"].pop("command", None)
     content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": runs}
     path.write_text(json.dumps(content, indent=1) + "\n")

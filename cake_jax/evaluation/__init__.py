@@ -39,6 +39,13 @@ def evaluate(
     Raises:
       CakeError: Inputs or classes do not fit the student's specification.
     """
+    return judge(answers_to(student, teacher, x, y))
+
+
+def answers_to(
+    student: Queryable, teacher: Queryable | Callable[[jax.Array], jax.Array] | None, x: Any, y: Any
+) -> Answers:
+    """The answers of student and teacher on inputs. Args and errors as in `evaluate`."""
     if not isinstance(getattr(student, "spec", None), DataSpec):
         raise CakeError(f"student: {checks.shown(student)} is not a Teacher or a BlackBox")
     x = as_inputs(x, student.spec)
@@ -46,8 +53,22 @@ def evaluate(
     teacher = None if teacher is None else as_queryable(teacher, student.spec)
     student_logits = student.predict(x)
     teacher_logits = None if teacher is None else teacher.predict(x)
-    answers = Answers(x, y, student.spec.num_classes, student_logits, teacher_logits)
+    return Answers(x, y, student.spec.num_classes, student_logits, teacher_logits)
+
+
+def judge(answers: Answers) -> dict[str, Any]:
+    """The values of all evaluators by name."""
     return {name: value for evaluator in EVALUATORS.values() for name, value in evaluator(answers).items()}
 
 
-__all__ = ["EVALUATORS", "Answers", "Evaluator", "evaluate", "grid", "grid_agreement", "starts_agreement"]
+__all__ = [
+    "EVALUATORS",
+    "Answers",
+    "Evaluator",
+    "answers_to",
+    "evaluate",
+    "grid",
+    "grid_agreement",
+    "judge",
+    "starts_agreement",
+]

@@ -1,9 +1,10 @@
 """The report of one run, and the tables and figures of several runs."""
 
+from cake_jax.report.drawing import Drawing
 from cake_jax.report.figures import FIGURES
 from cake_jax.report.figures.boundaries import decision_boundaries
 from cake_jax.report.page import write
 from cake_jax.report.record import Record
 from cake_jax.report.tables import summary
 
-__all__ = ["FIGURES", "Record", "decision_boundaries", "summary", "write"]
+__all__ = ["FIGURES", "Drawing", "Record", "decision_boundaries", "summary", "write"]

@@ -1,15 +1,61 @@
 """The report of a run: one HTML page that embeds its figures and needs no network."""
 
 import base64
-import html
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jinja2
+import matplotlib
+import numpy as np
+
+from cake_jax.evaluation import Answers
 from cake_jax.files import write_atomically
+from cake_jax.report.drawing import Drawing
 from cake_jax.report.figures import FIGURES
+from cake_jax.report.figures.style import ON_ANY_BACKGROUND
 from cake_jax.report.record import Record
-from cake_jax.report.tables import summary_rows
+from cake_jax.report.tables import run_figures, summary_rows
+
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("cake_jax.report"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+
+
+class Picture(NamedTuple):
+    """A drawing as the page shows it.
+
+    Attributes:
+      name: Name in `FIGURES`.
+      drawing: The drawing.
+      content: The PNG file in base64.
+    """
+
+    name: str
+    drawing: Drawing
+    content: str
+
+
+class ClassRow(NamedTuple):
+    """The test examples of one true class.
+
+    Attributes:
+      name: Name of the class.
+      examples: Number of test examples.
+      teacher: Share that the teacher classifies correctly. None if the teacher was not evaluated.
+      student: Share that the student classifies correctly.
+      agreement: Share to which both give the same class. None if the teacher was not evaluated.
+    """
+
+    name: str
+    examples: int
+    teacher: float | None
+    student: float
+    agreement: float | None
 
 
 def write(record: Record) -> None:
@@ -20,31 +66,64 @@ def write(record: Record) -> None:
     """
     folder = record.folder / "figures"
     folder.mkdir(exist_ok=True)
-    drawn = []
-    for name, draw in FIGURES.items():
-        figure = draw(record)
-        if figure is not None:
-            figure.savefig(folder / f"{name}.png", dpi=120)
-            drawn.append(name)
-    write_atomically(record.folder / "report.html", _html(record.folder, record.results, drawn).encode())
+    pictures = []
+    with matplotlib.rc_context(ON_ANY_BACKGROUND):
+        for name, draw in FIGURES.items():
+            drawing = draw(record)
+            if drawing is not None:
+                pictures.append(_picture(name, drawing, folder / f"{name}.png"))
+    write_atomically(record.folder / "report.html", _html(record, pictures).encode())
 
 
-def _html(workdir: Path, results: dict[str, Any], figures: list[str]) -> str:
-    rows = "".join(
-        f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in summary_rows(results)
+def _picture(name: str, drawing: Drawing, path: Path) -> Picture:
+    drawing.figure.savefig(path, dpi=120)
+    return Picture(name, drawing, base64.b64encode(path.read_bytes()).decode())
+
+
+def _html(record: Record, pictures: list[Picture]) -> str:
+    results, config = record.results, (record.folder / "config.json").read_text()
+    return _TEMPLATES.get_template("page.html").render(
+        title=" ".join(filter(None, (results["config_name"], results["variant"], results["method"]))),
+        run=run_figures(results),
+        config=json.loads(config),
+        num_classes=record.spec.num_classes if record.spec else None,
+        warnings=results.get("warnings", ()),
+        environment=results.get("environment", {}),
+        pictures=pictures,
+        classes=class_rows(record.answers, record.class_names(record.answers.num_classes)) if record.answers else [],
+        summary=summary_rows(results),
+        results_text=json.dumps(results, indent=1),
+        config_text=config,
     )
-    images = ""
-    for name in figures:
-        content = base64.b64encode((workdir / "figures" / f"{name}.png").read_bytes()).decode()
-        images += f'<h2>{name.capitalize()}</h2><img alt="{name}" src="data:image/png;base64,{content}">'
-    title = html.escape(" ".join(filter(None, (results["config_name"], results["variant"], results["method"]))))
-    config = html.escape((workdir / "config.json").read_text())
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}"
-        "img{max-width:100%}th{text-align:left;font-weight:normal;padding-right:2rem;color:#666}"
-        "pre{background:#f5f5f5;padding:1rem;overflow:auto}</style>"
-        f"<h1>{title}</h1><table>{rows}</table>{images}"
-        f"<details><summary>Results</summary><pre>{html.escape(json.dumps(results, indent=1))}</pre></details>"
-        f"<details><summary>Config</summary><pre>{config}</pre></details></html>\n"
-    )
+
+
+def class_rows(answers: Answers, names: tuple[str, ...]) -> list[ClassRow]:
+    """The results on the test set for each true class that has examples.
+
+    Args:
+      answers: What teacher and student answer on the test set.
+      names: Names of the K classes.
+    """
+    if answers.classes is None:
+        return []
+
+    def share(equal: np.ndarray, own: np.ndarray) -> float:
+        return float(equal[own].mean())
+
+    rows, student = [], answers.student.argmax(-1)
+    teacher = None if answers.teacher is None else answers.teacher.argmax(-1)
+    for number, name in enumerate(names):
+        own = answers.classes == number
+        if own.any():
+            of_teacher = None if teacher is None else share(teacher == number, own)
+            agreement = None if teacher is None else share(teacher == student, own)
+            rows.append(ClassRow(name, int(own.sum()), of_teacher, share(student == number, own), agreement))
+    return rows
+
+
+def percent(value: Any) -> str:
+    """A share as a text in percent, or `not measured`."""
+    return "not measured" if value is None else f"{100 * value:.1f} %"
+
+
+_TEMPLATES.filters["percent"] = percent

@@ -89,7 +89,9 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
         # Evaluation on real data: the first use of the test set
         dataset = data.load(settings.data, settings.spec) if settings.stages.evaluation else None
         judged = box if settings.judges_black_box else teacher
-        figures = evaluate_models(dataset, judged, student, workdir / run_folder.ROUNDS) if dataset else {}
+        figures, answers = (
+            evaluate_models(dataset, judged, student, workdir / run_folder.ROUNDS) if dataset else ({}, None)
+        )
 
         # Results and report
         collected = results_lib.collect(settings, teacher, student, store, figures, log)
@@ -100,7 +102,7 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
     # Matplotlib takes half a second to import, so it is imported after the stages.
     from cake_jax import report
 
-    report.write(report.Record(workdir, results, log, teacher, student, store, dataset))
+    report.write(report.Record(workdir, results, log, teacher, student, store, dataset, answers))
     write_atomically(workdir / run_folder.RESULTS, json.dumps(results, indent=1).encode())
     parallel.wait_for_all("results")
     print(report.summary(results))

@@ -1,7 +1,10 @@
 """The results of a run: the content of `results.json`."""
 
 import importlib.metadata
+import shlex
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,8 @@ def collect(
             "jax": jax.__version__,
             "devices": [device.device_kind for device in jax.local_devices()],
             "commit": _commit(),
+            "date": time.strftime("%Y-%m-%d"),
+            "command": shlex.join([Path(sys.executable).name, *sys.argv]),
         },
     }
 

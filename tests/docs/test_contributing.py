@@ -81,7 +81,7 @@ def test_a_run_uses_the_added_method_model_data_set_figure_evaluator_and_writer(
         results["student"]["test_confidence"]
         == json.loads((tmp_path / "results.json").read_text())["student"]["test_confidence"]
     )
-    assert (tmp_path / "figures" / "histogram.png").exists()
+    assert (tmp_path / "figures" / "confidence.png").exists()
     lines = (tmp_path / "lines.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines] == ["teacher"] * 2 + ["synthesis"] * 2 + ["student"] * 2
 

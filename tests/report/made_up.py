@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cake_jax.data import Dataset
+from cake_jax.evaluation import answers_to
 from cake_jax.report import Record
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
@@ -58,8 +59,8 @@ def training_log(folder, stages=("teacher", "student"), epochs=3, validation=Tru
 def synthesis_log(folder, batches=3, gap=1.0):
     log = MetricsLog(folder / "metrics.jsonl")
     for batch in range(batches):
-        info = {"step_size": 0.5**batch, "cls": 1.0, "contr": 0.1, "prior": 0.2, "entropy": 0.1}
-        info |= {"target_accuracy": 0.9, "logit_gap_start": gap * (batch + 1), "logit_gap": 0.5}
+        info = {"step_size": 0.5**batch, "cls": 1.0 + batch, "contr": 0.1 * batch, "prior": 0.0, "entropy": 0.1}
+        info |= {"target_accuracy": 0.9 - 0.1 * batch, "logit_gap_start": gap * (batch + 1), "logit_gap": 0.5}
         log.write("synthesis", batch, **info, seconds=0.1)
     return log
 
@@ -69,15 +70,25 @@ def guide_rounds(agreement=0.75):
     return [{"round": n, "test_accuracy": 0.5 + 0.1 * n, "test_agreement": agreement} for n in (1, 2, 3)]
 
 
-def record(folder, *, teacher=TEACHER, student=STUDENT, has_log=True, has_samples=True, data=None, content=None):
+def answers(teacher=TEACHER, student=STUDENT, count=60, seed=0):
+    """The answers of two models on random inputs of random classes."""
+    rng, spec = np.random.default_rng(seed), student.spec
+    x = rng.normal(size=(count, *spec.shape)).astype(np.float32)
+    y = rng.integers(0, spec.num_classes, count).astype(np.int32)
+    return answers_to(student, teacher, x, y)
+
+
+def record(
+    folder, *, teacher=TEACHER, student=STUDENT, has_log=True, has_samples=True, data=None, content=None, answers=None
+):
     """A run whose files are in `folder`. `content` is that of `results.json`, by default `results()`."""
     log, store = MetricsLog(folder / "metrics.jsonl"), SampleStore(folder / "samples")
     if has_log:
         training_log(folder)
         synthesis_log(folder)
     if has_samples:
-        store.append(0, samples(teacher.spec if teacher else PLANE))
-    return Record(folder, content or results(), log, teacher, student, store, data)
+        store.append(0, samples((teacher or student).spec if teacher or student else PLANE))
+    return Record(folder, content or results(), log, teacher, student, store, data, answers)
 
 
 def results(**changes):

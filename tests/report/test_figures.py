@@ -7,6 +7,8 @@ import pytest
 from made_up import PLANE, STUDENT, TEACHER, image_model
 
 from cake_jax.report import FIGURES, decision_boundaries
+from cake_jax.report.figures.classes import histogram
+from cake_jax.report.figures.confusion import confusion
 from cake_jax.report.figures.rounds import rounds_curves
 from cake_jax.report.figures.samples import sample_grid
 from cake_jax.report.figures.synthesis import synthesis_curves
@@ -24,7 +26,7 @@ def boundaries(student=None, data=None, teacher=TEACHER, seed=0):
 
 
 def grid_of(model, **options):
-    return sample_grid(made_up.samples(model.spec, **options), model)
+    return sample_grid({0: made_up.samples(model.spec, **options)}, model.spec)
 
 
 def rounds_of(**options):
@@ -42,6 +44,10 @@ DRAWINGS = {
     "rounds without evaluation of the final student": lambda path: rounds_curves(
         made_up.guide_rounds(), made_up.NOT_EVALUATED["student"]
     ),
+    "confusion": lambda path: confusion(np.array([0, 1, 1]), np.array([0, 1, 0]), ("cat", "dog")),
+    "confusion of many classes": lambda path: confusion(np.arange(50), np.arange(50), ("class",) * 50),
+    "classes of the samples": lambda path: histogram(np.array([3, 0, 5]), ("cat", "dog", "emu")),
+    "many classes of the samples": lambda path: histogram(np.arange(50), ("class",) * 50),
     "gray samples": lambda path: grid_of(image_model(low=0.0, high=1.0, class_names=("cat", "dog", "emu"))),
     "colour samples": lambda path: grid_of(image_model(3, low=0.0, high=1.0)),
     "samples without limits": lambda path: grid_of(image_model()),
@@ -86,29 +92,70 @@ def test_figure_shows_its_input(draw, tmp_path):
     assert np.mean(np.abs(first - second).max(axis=-1) > 0.1) > 0.0005
 
 
-def test_synthesis_curves_have_a_panel_for_each_diagnostic(tmp_path):
+def test_synthesis_curves_have_a_panel_for_each_diagnostic_that_changes(tmp_path):
     axes = synthesis_curves(made_up.synthesis_log(tmp_path)).axes
-    labels = [axis.get_ylabel() for axis in axes if axis.axison]
-    assert labels == ["step size", "cls", "contr", "prior", "entropy", "target accuracy", "logit gap within a set"]
-    start, end = axes[6].lines
+    labels = [axis.get_ylabel().replace("\n", " ") for axis in axes if axis.axison]
+    assert labels == [
+        "step size",
+        "classification loss",
+        "contrastive loss",
+        "made for the class that the teacher sees",
+        "differences of the teacher's answers within a set",
+    ]
+    start, end = axes[4].lines
     np.testing.assert_allclose(start.get_ydata(), [1.0, 2.0, 3.0])
     np.testing.assert_allclose(end.get_ydata(), [0.5, 0.5, 0.5])
 
 
-def test_sample_grid_shows_one_set_in_a_row():
-    batch = made_up.samples(image_model().spec, sets=4, per_set=3)
-    figure = sample_grid(batch, image_model(), columns=2, rows=3)
-    assert [len(axes.images) for axes in figure.axes] == [1] * (3 * 2)
-    probabilities = np.exp(batch.logits) / np.exp(batch.logits).sum(axis=1, keepdims=True)
-    shown = [0, 1, 3, 4, 6, 7]
-    expected = [f"{probabilities[row].argmax()} {probabilities[row].max():.2f}" for row in shown]
+def test_sample_grid_shows_the_beginning_of_each_mini_batch_in_a_row():
+    spec = image_model().spec
+    batches = {0: made_up.samples(spec, sets=4, per_set=3), 7: made_up.samples(spec, sets=4, per_set=3, seed=1)}
+    figure = sample_grid(batches, spec)
+    expected = []
+    for batch in batches.values():
+        probabilities = np.exp(batch.logits) / np.exp(batch.logits).sum(axis=1, keepdims=True)
+        expected += [f"{row.argmax()} {row.max():.2f}" for row in probabilities[:10]]
     assert [axes.get_title() for axes in figure.axes] == expected
+    assert [figure.axes[place].texts[0].get_text() for place in (0, 10)] == ["0\n0.5", "7\n0.5"]
 
 
-def test_sample_grid_takes_sets_of_different_sizes():
-    batch = made_up.samples(image_model().spec, sets=2, per_set=3)
-    figure = sample_grid(batch.select(np.array([True, True, True, True, False, False])), image_model())
-    assert sum(len(axes.images) for axes in figure.axes) == 4
+def test_sample_grid_takes_mini_batches_of_different_sizes():
+    spec = image_model().spec
+    batches = {number: made_up.samples(spec, sets=1, per_set=count) for number, count in enumerate((3, 1))}
+    assert sum(len(axes.images) for axes in sample_grid(batches, spec).axes) == 4
+
+
+def test_samples_of_mini_batches_from_first_to_last_are_shown(tmp_path):
+    record = made_up.record(tmp_path, teacher=image_model(), has_samples=False)
+    for batch in range(11):
+        record.samples.append(batch, made_up.samples(image_model().spec, seed=batch))
+    figure = FIGURES["samples"](record).figure
+    shown = [axes.texts[0].get_text().split("\n")[0] for axes in figure.axes if axes.texts]
+    assert shown == ["0", "2", "4", "6", "8", "10"]
+
+
+def test_confusion_has_the_shares_of_each_row():
+    teacher, student = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
+    (axes,) = confusion(teacher, student, ("cat", "dog", "emu", "fox")).axes
+    shares = axes.images[0].get_array()
+    np.testing.assert_allclose(shares, [[66.7, 33.3, 0, 0], [0, 50, 50, 0], [0, 0, 100, 0], [0, 0, 0, 0]], atol=0.05)
+    assert {text.get_text() for text in axes.texts} == {"67", "33", "50", "100"}
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["cat", "dog", "emu", "fox"]
+
+
+def test_the_histogram_counts_the_teacher_s_classes_of_all_mini_batches(tmp_path):
+    record = made_up.record(tmp_path)
+    record.samples.append(1, made_up.samples(PLANE, seed=1))
+    expected = np.bincount(record.samples.select().logits.argmax(-1), minlength=3)
+    (axes,) = FIGURES["classes"](record).figure.axes
+    assert [bar.get_height() for bar in axes.patches] == expected.tolist()
+    assert sum(expected) == 12
+
+
+def test_boundaries_connect_the_samples_of_a_set():
+    batch = made_up.samples(PLANE, sets=4, per_set=3)
+    axes = decision_boundaries(TEACHER, {"student": (STUDENT, batch)}, None).axes[1]
+    np.testing.assert_array_equal([line.get_xydata() for line in axes.lines], batch.x.reshape(4, 3, 2))
 
 
 def test_boundaries_have_a_panel_for_each_student():
@@ -128,17 +175,18 @@ WITH_ROUNDS = made_up.results(rounds=made_up.guide_rounds())
 @pytest.mark.parametrize(
     ("run", "suitable"),
     [
-        ({}, {"training", "synthesis", "boundaries"}),
-        ({"student": None}, {"training", "synthesis", "boundaries"}),
-        (
-            {"content": WITH_ROUNDS},
-            {"training", "synthesis", "rounds", "boundaries"},
-        ),
-        ({"content": made_up.results(rounds=[])}, {"training", "synthesis", "boundaries"}),
-        ({"teacher": image_model(), "student": None}, {"training", "synthesis", "samples"}),
+        ({}, {"training", "synthesis", "boundaries", "classes"}),
+        ({"answers": made_up.answers()}, {"training", "synthesis", "boundaries", "classes", "confusion"}),
+        ({"answers": made_up.answers(None)}, {"training", "synthesis", "boundaries", "classes"}),
+        ({"student": None}, {"training", "synthesis", "boundaries", "classes"}),
+        ({"content": WITH_ROUNDS}, {"training", "synthesis", "rounds", "boundaries", "classes"}),
+        ({"content": made_up.results(rounds=[])}, {"training", "synthesis", "boundaries", "classes"}),
+        ({"teacher": image_model(), "student": None}, {"training", "synthesis", "samples", "classes"}),
+        ({"teacher": None, "student": image_model()}, {"training", "synthesis", "samples", "classes"}),
         ({"has_samples": False}, {"training", "synthesis"}),
-        ({"has_log": False}, {"boundaries"}),
-        ({"teacher": None, "student": None, "has_log": False}, set()),
+        ({"has_log": False}, {"boundaries", "classes"}),
+        ({"teacher": None, "student": None, "has_log": False}, {"classes"}),
+        ({"teacher": None, "student": None, "has_log": False, "has_samples": False}, set()),
     ],
 )
 def test_a_run_has_the_figures_that_suit_it(run, suitable, tmp_path):

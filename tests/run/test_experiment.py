@@ -31,13 +31,13 @@ def test_a_run_leaves_results_metrics_and_a_report(finished):
     assert results["ledger"] is None
     seconds = results["seconds"]
     assert seconds["total"] == pytest.approx(seconds["teacher"] + seconds["synthesis"] + seconds["student"])
-    assert set(results["environment"]) == {"jax", "devices", "commit"}
+    assert set(results["environment"]) == {"jax", "devices", "commit", "date", "command"}
     assert json.loads((finished / "config.json").read_text())["synthesis"]["num_steps"] == 5
     assert [row["step"] for row in runs.metrics_of(finished, "teacher")] == [1, 2, 3]
     assert [row["step"] for row in runs.metrics_of(finished, "synthesis")] == [0, 1, 2]
     assert [row["step"] for row in runs.metrics_of(finished, "student")] == [1, 2, 3]
     figures = {path.name for path in (finished / "figures").iterdir()}
-    assert figures == {"boundaries.png", "training.png", "synthesis.png"}
+    assert figures == {f"{name}.png" for name in ("boundaries", "classes", "confusion", "training", "synthesis")}
     assert "student test accuracy" in (finished / "report.html").read_text()
 
 
@@ -171,7 +171,7 @@ def test_a_run_without_real_data_or_student_is_reported(finished, tmp_path):
     fields = {"run.student": False, "run.evaluation": False, "teacher.from_run": str(finished)}
     results = runs.run(small_config(**fields), tmp_path / "run")
     assert results["student"]["num_params"] is None
-    assert "<h2>Synthesis</h2>" in (tmp_path / "run" / "report.html").read_text()
+    assert "<h2>How the samples were made</h2>" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_noise_needs_no_gradient(finished, tmp_path):

@@ -92,3 +92,11 @@ def test_a_script_explains_its_flags(arguments, code, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert "--config" in out + err
     assert ("the seeds" in out) == (code == 0)
+
+
+def test_written_results_have_one_command_that_of_the_script(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["script.py", "--seeds=1"])
+    many_runs.write(tmp_path / "out.json", [{"seed": 1, "environment": {"jax": "1", "command": "python a.py"}}])
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["command"].endswith("script.py --seeds=1")
+    assert content["runs"] == [{"seed": 1, "environment": {"jax": "1"}}]

@@ -7,18 +7,27 @@ from matplotlib.figure import Figure
 
 from cake_jax.data import Dataset
 from cake_jax.evaluation.grid import LIMIT, grid
+from cake_jax.report.drawing import Drawing
 from cake_jax.report.figures.style import COLORS
 from cake_jax.report.record import Record
 from cake_jax.teachers import Teacher
 from cake_jax.types import SampleBatch
 
+# Lines of more sets would cover the picture.
+_LINKED = 60
 
-def figure(record: Record) -> Figure | None:
+
+def drawing(record: Record) -> Drawing | None:
     """Draws the decision regions of a run. None unless the run has samples and a teacher of 2-dimensional inputs."""
     store, teacher = record.samples, record.teacher
     if not store.count or teacher is None or teacher.spec.shape != (2,):
         return None
-    return decision_boundaries(teacher, {"student": (record.student, store.select())}, record.dataset)
+    caption = (
+        "The colour of the ground is the class that a model gives to a point. Circles are real test data, which the "
+        "student never saw. Triangles are samples, and lines connect the samples of a set."
+    )
+    figure = decision_boundaries(teacher, {"student": (record.student, store.select())}, record.dataset)
+    return Drawing("How teacher and student divide the plane", caption, figure)
 
 
 def decision_boundaries(
@@ -57,6 +66,8 @@ def decision_boundaries(
             axis.scatter(*points_x.T, c=COLORS(points_y % 10), s=12, edgecolors="white", linewidths=0.4, label="data")
         if samples is not None:
             x, label = samples.x[:1000], samples.logits[:1000].argmax(axis=1)
+            for number in np.unique(samples.set_index)[:_LINKED]:
+                axis.plot(*samples.x[samples.set_index == number].T, color="black", linewidth=0.4, alpha=0.5)
             axis.scatter(
                 *x.T, c=COLORS(label % 10), s=14, marker="^", edgecolors="black", linewidths=0.4, label="samples"
             )

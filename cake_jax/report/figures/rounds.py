@@ -4,14 +4,21 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from cake_jax.report.drawing import Drawing
 from cake_jax.report.figures.style import COLORS
 from cake_jax.report.record import Record
 
 
-def figure(record: Record) -> Figure | None:
+def drawing(record: Record) -> Drawing | None:
     """Draws the curves of a run. None if no guide student was kept."""
     rounds = record.results.get("rounds")
-    return rounds_curves(rounds, record.results["student"]) if rounds else None
+    if not rounds:
+        return None
+    caption = (
+        "The guide student, which the method trains while it makes samples, on real test data after each round. The "
+        "dashed lines are the final student."
+    )
+    return Drawing("How the guide student grew", caption, rounds_curves(rounds, record.results["student"]))
 
 
 def rounds_curves(rounds: list[dict[str, Any]], final: dict[str, Any]) -> Figure:

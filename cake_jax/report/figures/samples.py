@@ -1,47 +1,59 @@
-"""A grid of synthetic images."""
+"""Synthetic images."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from cake_jax.report.drawing import Drawing
 from cake_jax.report.record import Record
-from cake_jax.teachers import Teacher
-from cake_jax.types import SampleBatch
+from cake_jax.types import DataSpec, SampleBatch
+
+_ROWS, _COLUMNS = 6, 10
+_LONGEST_NAME = 11
 
 
-def figure(record: Record) -> Figure | None:
-    """Draws the first mini-batch of a run. None unless the run has samples and a teacher of images."""
-    store, teacher = record.samples, record.teacher
-    if not store.count or teacher is None or not teacher.spec.is_image:
+def drawing(record: Record) -> Drawing | None:
+    """Draws sets of several mini-batches of a run. None unless the run has samples that are images."""
+    store, spec = record.samples, record.spec
+    if not store.count or spec is None or not spec.is_image:
         return None
-    return sample_grid(store.read(min(store.entries)), teacher)
+    batches = sorted(store.entries)
+    places = np.unique(np.linspace(0, len(batches) - 1, min(_ROWS, len(batches))).round().astype(int))
+    shown = {batches[place]: store.read(batches[place]) for place in places}
+    caption = (
+        "Each row is the beginning of one mini-batch. At the left are its number and its step size. Above a sample are "
+        "the class that the teacher gives it, and the teacher's probability. Samples need not look like real data: "
+        "they only have to show where the teacher changes its answer."
+    )
+    return Drawing("What the samples look like", caption, sample_grid(shown, spec))
 
 
-def sample_grid(samples: SampleBatch, teacher: Teacher, *, columns: int = 10, rows: int = 5) -> Figure:
-    """Draws the samples of the first sets, one set in a row. Titles are the teacher's labels and their probabilities.
+def sample_grid(batches: Mapping[int, SampleBatch], spec: DataSpec) -> Figure:
+    """Draws the first samples of each mini-batch in a row of its own.
 
     Args:
-      samples: Images `[N, H, W, C]` of at least one set.
-      teacher: The teacher, whose specification has the pixel units and the class names.
-      columns: Highest number of samples in a row.
-      rows: Highest number of rows.
+      batches: Mini-batches of images `[N, H, W, C]` by number.
+      spec: The specification, which has the pixel units and the class names.
     """
-    spec = teacher.spec
-    sets = np.unique(samples.set_index)[:rows]
-    columns = min(columns, int(np.sum(samples.set_index == sets[0])))
-    figure = Figure(figsize=(1.0 * columns, 1.2 * len(sets)), layout="constrained")
-    axes = figure.subplots(len(sets), columns, squeeze=False)
-    logits = samples.logits - samples.logits.max(axis=1, keepdims=True)
-    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    for row, number in enumerate(sets):
-        for column, sample in enumerate(np.flatnonzero(samples.set_index == number)[:columns]):
-            image, label = spec.denormalize(samples.x[sample]), int(probabilities[sample].argmax())
+    columns = min(_COLUMNS, max(len(batch.x) for batch in batches.values()))
+    figure = Figure(figsize=(0.9 * columns + 0.9, 1.15 * len(batches)), layout="constrained")
+    axes = figure.subplots(len(batches), columns, squeeze=False)
+    for row, (number, samples) in enumerate(batches.items()):
+        logits = samples.logits - samples.logits.max(axis=1, keepdims=True)
+        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        step_size = f"\n{samples.step_size[0]:.2g}" if samples.step_size[0] else ""
+        axes[row, 0].text(-0.1, 0.5, f"{number}{step_size}", transform=axes[row, 0].transAxes, ha="right", va="center")
+        for column in range(min(columns, len(samples.x))):
+            image, label = spec.denormalize(samples.x[column]), int(probabilities[column].argmax())
             low = image.min() if spec.low is None else spec.low
             high = image.max() if spec.high is None else spec.high
             shown = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
             axes[row, column].imshow(
                 shown[..., :3] if spec.shape[-1] >= 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1
             )
-            name = spec.class_names[label] if spec.class_names else str(label)
-            axes[row, column].set_title(f"{name} {probabilities[sample, label]:.2f}", fontsize=7)
-            axes[row, column].axis("off")
+            name = spec.class_names[label][:_LONGEST_NAME] if spec.class_names else str(label)
+            axes[row, column].set_title(f"{name} {probabilities[column, label]:.2f}", fontsize=8)
+    for axis in axes.ravel():
+        axis.axis("off")
     return figure

@@ -2,15 +2,23 @@
 
 from matplotlib.figure import Figure
 
+from cake_jax.report.drawing import Drawing
 from cake_jax.report.figures.style import COLORS
 from cake_jax.report.record import Record
 from cake_jax.stores.metrics import MetricsLog
 
 
-def figure(record: Record) -> Figure | None:
+def drawing(record: Record) -> Drawing | None:
     """Draws the curves of a run. None if nothing was trained."""
     log = record.log
-    return training_curves(log) if log.read("teacher") or log.read("student") else None
+    if not (log.read("teacher") or log.read("student")):
+        return None
+    caption = (
+        "Left: the loss that the training lowers. Right: the share of answers that match the labels of the training. "
+        "The teacher's labels are the true classes, the student's are the teacher's answers. Dashed lines are examples "
+        "that were held out."
+    )
+    return Drawing("How teacher and student learned", caption, training_curves(log))
 
 
 def training_curves(log: MetricsLog) -> Figure:
@@ -19,7 +27,7 @@ def training_curves(log: MetricsLog) -> Figure:
     Args:
       log: The metrics of the run.
     """
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure = Figure(figsize=(7, 3), layout="constrained")
     loss, accuracy = figure.subplots(1, 2)
     for color, stage in enumerate(("teacher", "student")):
         rows = log.read(stage)
@@ -27,11 +35,11 @@ def training_curves(log: MetricsLog) -> Figure:
             continue
         epochs = [row["epoch"] for row in rows]
         for axes, name in ((loss, "loss"), (accuracy, "accuracy")):
-            axes.plot(epochs, [row[name] for row in rows], color=COLORS(color), label=f"{stage}, training")
+            axes.plot(epochs, [row[name] for row in rows], color=COLORS(color), label=stage)
             if rows[0][f"validation_{name}"] is not None:
                 validation = [row[f"validation_{name}"] for row in rows]
-                axes.plot(epochs, validation, color=COLORS(color), linestyle="--", label=f"{stage}, validation")
-    loss.set(xlabel="epoch", ylabel="loss (nats)", yscale="log")
-    accuracy.set(xlabel="epoch", ylabel="accuracy on its own labels")
+                axes.plot(epochs, validation, color=COLORS(color), linestyle="--", label=f"{stage}, held out")
+    loss.set(xlabel="epoch", ylabel="loss", yscale="log")
+    accuracy.set(xlabel="epoch", ylabel="matches its labels")
     accuracy.legend(frameon=False)
     return figure
