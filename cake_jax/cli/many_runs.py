@@ -1,7 +1,8 @@
-"""Several runs, each in a process of its own. `scripts/compare.py` and `scripts/matrix.py` share this module."""
+"""Several runs, each in a process of its own. The scripts that start or compare several runs share this module."""
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from absl import logging
 from cake_jax import checks, data
 from cake_jax.arguments import Parser
 from cake_jax.report import Record
-from cake_jax.run.run_folder import CONFIG, METRICS, load_run, saved_results
+from cake_jax.report.side_by_side import FinishedRun
+from cake_jax.run.run_folder import CONFIG, METRICS, flat, load_run, saved_results
 from cake_jax.stores.metrics import MetricsLog
+from cake_jax.types import CakeError
 
 # Flags of the command `cake-jax` that a script passes on to its runs, besides those of the config.
 _FLAGS_OF_RUNS = ("cpu_devices", "overwrite", "nooverwrite", "processes")
@@ -50,13 +53,16 @@ def parse(description: str, lists: Mapping[str, tuple[str, str]]) -> tuple[argpa
     return flags, others
 
 
-def run(config: str, workdir: Path, arguments: Sequence[str]) -> dict[str, Any]:
+def run(
+    config: str, workdir: Path, arguments: Sequence[str], environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Runs a config to its end. An unfinished run is resumed, and a finished one is used as it is.
 
     Args:
       config: Config file, with a variant after a colon.
       workdir: Folder of the run.
       arguments: Further arguments of the command line.
+      environment: Variables of the environment that the run gets besides those of this process.
 
     Returns:
       The content of `results.json`.
@@ -65,7 +71,7 @@ def run(config: str, workdir: Path, arguments: Sequence[str]) -> dict[str, Any]:
       SystemExit: The run failed. The message is one line that contains the command of the failed run.
     """
     command = [sys.executable, "-m", "cake_jax.cli", f"--config={config}", f"--workdir={workdir}", *arguments]
-    code = subprocess.run(command, check=False).returncode
+    code = subprocess.run(command, check=False, env={**os.environ, **(environment or {})}).returncode
     results = saved_results(workdir)
     if code or results is None:
         sys.exit(f"error: this run failed: {shlex.join(command)}")
@@ -85,6 +91,29 @@ def record(folder: Path) -> Record:
     dataset = data.load(data.DataSettings(fields["name"], fields["data_dir"])) if is_plane else None
     log = MetricsLog(folder / METRICS)
     return Record(folder, loaded.results or {}, log, loaded.teacher, loaded.student, loaded.samples, dataset)
+
+
+def finished(folders: Sequence[str | Path]) -> list[FinishedRun]:
+    """Loads finished runs, each with the shortest end of its path as its name.
+
+    Raises:
+      CakeError: A folder holds no finished run, or two folders are the same.
+    """
+    paths = [Path(folder) for folder in folders]
+    ends = [path.resolve().parts for path in paths]
+    if len(set(ends)) < len(ends):
+        raise CakeError("two of the folders are the same")
+    loaded = []
+    for path, parts in zip(paths, ends, strict=True):
+        results = saved_results(path)
+        if results is None:
+            raise CakeError(f"{path} holds no finished run")
+        size = next(
+            size for size in range(1, len(parts) + 1) if [end[-size:] for end in ends].count(parts[-size:]) == 1
+        )
+        settings = dict(flat(json.loads((path / CONFIG).read_text())))
+        loaded.append(FinishedRun("/".join(parts[-size:]), path, settings, results))
+    return loaded
 
 
 def write(path: Path, runs: list[dict[str, Any]]) -> None:

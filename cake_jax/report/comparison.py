@@ -41,7 +41,7 @@ def logit_gaps(log: MetricsLog) -> dict[str, float] | None:
     return {moment: statistics.median(row[column] for row in rows) for moment, column in columns.items()}
 
 
-def table(runs: list[dict[str, Any]]) -> str:
+def table(runs: list[dict[str, Any]], *, heading: str = "method") -> str:
     """A table in Markdown. Each title has one row of means and standard deviations over its runs.
 
     Columns without values are left out.
@@ -49,14 +49,15 @@ def table(runs: list[dict[str, Any]]) -> str:
     Args:
       runs: Contents of `results.json` with more entries: `title`, the name of the row, `logit_gaps`, the result of the
         function `logit_gaps`, and if known `starts_agreement`, the result of `evaluation.starts_agreement`.
+      heading: Heading of the column of titles.
     """
     grouped = _by_title(runs)
     columns = []
-    for heading, value in COLUMNS.items():
+    for name, value in COLUMNS.items():
         cells = [_mean([value(run) for run in own]) for own in grouped.values()]
         if set(cells) != {"-"}:
-            columns.append((heading, *cells))
-    header, *rows = zip(("method", *grouped), *columns, strict=True)
+            columns.append((name, *cells))
+    header, *rows = zip((heading, *grouped), *columns, strict=True)
     return markdown(header, rows)
 
 

@@ -17,7 +17,7 @@ from cake_jax.report.figures.style import ON_ANY_BACKGROUND
 from cake_jax.report.record import Record
 from cake_jax.report.tables import run_figures, summary_rows
 
-_TEMPLATES = jinja2.Environment(
+TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("cake_jax.report"),
     autoescape=True,
     trim_blocks=True,
@@ -82,7 +82,7 @@ def _picture(name: str, drawing: Drawing, path: Path) -> Picture:
 
 def _html(record: Record, pictures: list[Picture]) -> str:
     results, config = record.results, (record.folder / "config.json").read_text()
-    return _TEMPLATES.get_template("page.html").render(
+    return TEMPLATES.get_template("page.html").render(
         title=" ".join(filter(None, (results["config_name"], results["variant"], results["method"]))),
         run=run_figures(results),
         config=json.loads(config),
@@ -126,4 +126,4 @@ def percent(value: Any) -> str:
     return "not measured" if value is None else f"{100 * value:.1f} %"
 
 
-_TEMPLATES.filters["percent"] = percent
+TEMPLATES.filters["percent"] = percent

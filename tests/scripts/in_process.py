@@ -20,7 +20,7 @@ def call(folder, name, *arguments):
       The standard output of the script and its runs.
     """
 
-    def run(config, workdir, arguments):
+    def run(config, workdir, arguments, environment=None):
         ended = runs.command(f"--config={config}", f"--workdir={workdir}", *arguments, cwd=folder)
         assert ended.code == 0, ended.err
         print(ended.out)

@@ -49,7 +49,7 @@ def test_script_stops_at_a_failed_run_in_one_line_after_that_of_the_run(config, 
 def test_a_failed_run_is_named(code, has_results, tmp_path, monkeypatch):
     if has_results:
         (tmp_path / "results.json").write_text("{}")
-    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, code))
+    monkeypatch.setattr(subprocess, "run", lambda command, check, env: subprocess.CompletedProcess(command, code))
     with pytest.raises(SystemExit) as ended:
         many_runs.run("a.py", tmp_path, ["--dry_run"])
     assert ended.value.code == (

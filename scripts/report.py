@@ -1,0 +1,34 @@
+"""Sets finished runs side by side: their results, and the settings in which they differ.
+
+    python scripts/report.py runs/digits runs/digits-few --out=comparison.html
+
+The script prints two tables in Markdown with a column for each run. `--out` is an HTML page with the tables and the
+figures of the runs, which needs no other file.
+"""
+
+import sys
+from pathlib import Path
+
+from cake_jax.arguments import Parser
+from cake_jax.cli import many_runs
+from cake_jax.report import side_by_side
+from cake_jax.types import CakeError
+
+
+def main() -> None:
+    """Loads the runs, and prints and writes what they have in common and what not."""
+    parser = Parser(__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("--out", type=Path, help="HTML file for the page")
+    flags = parser.parse_args()
+    try:
+        runs = many_runs.finished(flags.folders)
+        print(side_by_side.text(runs))
+        if flags.out:
+            side_by_side.write(flags.out, runs)
+    except (CakeError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Runs a config with all combinations of several values of its fields.
+
+    python scripts/sweep.py --config=configs/digits.py:few --config.synthesis.step_size=0.1,0.01 --config.seed=0,1,2
+
+A field with commas in its value is part of the grid; other arguments go to each run. `--random=20` draws 20 of the
+combinations, with the seed `--draw_seed`. Runs that would train the same teacher share that of the first one.
+
+Each run has a folder `<workdir>/<values>`. The default workdir is `runs/sweep-<config name>[-<variant>]`. An unfinished
+run is resumed, and a finished one is used as it is. A failed run is named at the end, after all others.
+
+Runs follow one another. `--devices=0,1,2` runs one at a time on each of these GPUs, as in CUDA_VISIBLE_DEVICES.
+
+The script prints a table in Markdown with means and standard deviations over the seeds, writes all results to `--out`,
+and draws the students' accuracies to `--figure`. Accuracies are on test data, so do not choose settings by them.
+"""
+
+import queue
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from cake_jax.cli import grid, many_runs
+from cake_jax.report import comparison
+from cake_jax.stores.metrics import MetricsLog
+from cake_jax.types import CakeError
+
+
+def main() -> None:
+    """Runs all points, first those that train a teacher, then those that share one."""
+    flags, others = many_runs.parse(
+        __doc__,
+        {
+            "random": ("0", "number of combinations to draw at random; 0 for all"),
+            "draw_seed": ("0", "seed of the draw"),
+            "devices": ("", "GPUs, each with one run at a time"),
+        },
+    )
+    fields, rest = grid.parse(others)
+    try:
+        points = grid.points(fields, *(_number(name, getattr(flags, name)) for name in ("random", "draw_seed")))
+    except CakeError as error:
+        sys.exit(f"error: {error}")
+    path, _, variant = flags.config.partition(":")
+    workdir = flags.workdir or Path("runs", "-".join(filter(None, ("sweep", Path(path).stem, variant))))
+    first: dict[Any, grid.Point] = {}
+    for point in points:
+        first.setdefault(point.of_teacher, point)
+    done: dict[grid.Point, dict[str, Any] | str] = {}
+    free: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for device in flags.devices:
+        free.put(device)
+
+    def run(point: grid.Point) -> dict[str, Any] | str:
+        """The results of one run, or the message of its failure."""
+        device, owner = free.get(), first[point.of_teacher]
+        arguments, of_owner = [*rest, *point.arguments], done.get(owner)
+        if isinstance(of_owner, dict) and of_owner["seconds"]["teacher"]:  # it trained its teacher
+            arguments.append(f"--config.teacher.from_run={workdir / owner.folder}")
+        try:
+            visible = {"CUDA_VISIBLE_DEVICES": device} if device else {}
+            return many_runs.run(flags.config, workdir / point.folder, arguments, visible)
+        except SystemExit as failure:
+            return str(failure)
+        finally:
+            free.put(device)
+
+    with ThreadPoolExecutor(len(flags.devices)) as pool:
+        for turn in ([*first.values()], [point for point in points if first[point.of_teacher] is not point]):
+            done.update(zip(turn, pool.map(run, turn), strict=True))
+    runs, failures = [], []
+    for point in points:
+        results = done[point]
+        if isinstance(results, str):
+            failures.append(results)
+        else:
+            gaps = comparison.logit_gaps(MetricsLog(workdir / point.folder / "metrics.jsonl"))
+            runs.append({"title": point.title, **results, "logit_gaps": gaps, "values": dict(point.values)})
+    if runs:
+        print(comparison.table(runs, heading="settings"))
+        if flags.out:
+            many_runs.write(flags.out, runs)
+        if flags.figure:
+            comparison.accuracies(runs).savefig(flags.figure, dpi=110)
+    if failures:
+        sys.exit("\n".join(failures))
+
+
+def _number(name: str, values: list[str]) -> int:
+    try:
+        (value,) = map(int, values)
+    except ValueError:
+        raise CakeError(f"{name}: {','.join(values)} is not a whole number") from None
+    return value
+
+
+if __name__ == "__main__":
+    main()

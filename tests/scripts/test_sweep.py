@@ -1,0 +1,130 @@
+"""A sweep: its runs, what they share, and what the script prints and writes."""
+
+import json
+import runpy
+import subprocess
+import sys
+
+import in_process
+import jax
+import numpy as np
+import pytest
+import runs
+
+from cake_jax import load_run
+from cake_jax.cli import many_runs
+
+CONFIG = """
+from runs import small_config
+
+def get_config(variant=""):
+    return small_config(**{"synthesis.num_batches": 1, "teacher.epochs": 1, "student.epochs": 1})
+"""
+ARGUMENTS = [
+    "--config=tiny.py",
+    "--config.synthesis.num_steps=2,3",
+    "--config.seed=4,5",
+    "--config.synthesis.step_size=0.5",
+]
+FILES = ["--out=out.json", "--figure=figure.png"]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A finished sweep of two fields: its folder, and the script's output."""
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "tiny.py").write_text(CONFIG)
+    return folder, in_process.call(folder, "sweep.py", *ARGUMENTS, *FILES)
+
+
+def test_every_combination_is_run_with_its_values(swept):
+    folder, _ = swept
+    for steps in (2, 3):
+        for seed in (4, 5):
+            path = folder / "runs" / "sweep-tiny" / f"num_steps={steps},seed={seed}"
+            config = json.loads((path / "config.json").read_text())
+            assert (config["synthesis"]["num_steps"], config["seed"]) == (steps, seed)
+            assert config["synthesis"]["step_size"] == 0.5
+    assert len(list((folder / "runs" / "sweep-tiny").iterdir())) == 4
+
+
+def test_runs_of_a_seed_share_the_teacher_of_the_first(swept):
+    folder, _ = swept
+    of = {
+        (steps, seed): load_run(folder / "runs" / "sweep-tiny" / f"num_steps={steps},seed={seed}")
+        for steps in (2, 3)
+        for seed in (4, 5)
+    }
+    for seed in (4, 5):
+        jax.tree.map(np.testing.assert_array_equal, of[2, seed].teacher.variables, of[3, seed].teacher.variables)
+        assert of[2, seed].results["seconds"]["teacher"] > 0 == of[3, seed].results["seconds"]["teacher"]
+    assert of[2, 4].results["teacher"] != of[2, 5].results["teacher"]
+
+
+def test_the_table_the_file_and_the_figure_hold_all_runs(swept):
+    folder, out = swept
+    table = [line for line in out[out.index("| settings") :].splitlines() if line.startswith("|")]
+    assert [row.split("|")[1].strip() for row in table[2:]] == ["num_steps=2", "num_steps=3"]
+    content = json.loads((folder / "out.json").read_text())
+    assert [(run["title"], run["seed"]) for run in content["runs"]] == [
+        (f"num_steps={steps}", seed) for steps in (2, 3) for seed in (4, 5)
+    ]
+    assert content["runs"][0]["values"] == {"config.synthesis.num_steps": "2", "config.seed": "4"}
+    assert all(run["logit_gaps"]["end"] > 0 for run in content["runs"])
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_call_runs_nothing_again(swept):
+    folder, first = swept
+    again = in_process.call(folder, "sweep.py", *ARGUMENTS)
+    assert again.count("nothing to do") == 4
+    assert again[again.index("| settings") :].splitlines() == first[first.index("| settings") :].splitlines()
+
+
+def test_a_failed_run_is_named_after_the_others(tmp_path, monkeypatch):
+    (tmp_path / "tiny.py").write_text(CONFIG)
+    asked = []
+
+    def run(config, workdir, arguments, environment):
+        asked.append((workdir.name, environment))
+        if "seed=1" in workdir.name:
+            sys.exit("error: this run failed: the command")
+        results = json.loads(RESULTS)
+        return results | {"seed": int(workdir.name[-1])}
+
+    monkeypatch.setattr(many_runs, "run", run)
+    monkeypatch.setattr(sys, "argv", ["sweep.py", "--config=tiny.py", "--config.seed=0,1,2", "--devices=3,5"])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(runs.ROOT / "scripts" / "sweep.py"), run_name="__main__")
+    assert ended.value.code == "error: this run failed: the command"
+    assert [name for name, _ in sorted(asked, key=str)] == ["seed=0", "seed=1", "seed=2"]
+    assert {environment["CUDA_VISIBLE_DEVICES"] for _, environment in asked} == {"3", "5"}
+
+
+RESULTS = json.dumps(
+    {
+        "method": "cake",
+        "variant": "",
+        "teacher": {"test_accuracy": 0.9, "num_params": 1},
+        "student": dict.fromkeys(("test_accuracy", "test_agreement", "grid_agreement", "test_kl"), 0.5)
+        | {"num_params": 1},
+        "samples": {"count": 1, "num_steps": 1, "teacher_queries": 1},
+        "queries": {"synthesis": {"forward": 1, "gradient": 0}},
+        "seconds": {"teacher": 0.0, "synthesis": 1.0, "student": 1.0, "total": 2.0},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("--random=two", "error: random: two is not a whole number"),
+        ("--config.seed=1,1", "error: config.seed: 1,1 has a value twice"),
+        ("--randm=2", "error: '--randm=2' is no flag; see --help; did you mean random?"),
+    ],
+)
+def test_a_wrong_value_is_answered_in_one_line(argument, line):
+    command = [sys.executable, str(runs.ROOT / "scripts" / "sweep.py"), "--config=a.py", argument]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert (ended.returncode in (1, 2), ended.stderr.strip()) == (True, line)
