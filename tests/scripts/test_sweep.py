@@ -93,11 +93,14 @@ def test_a_failed_run_is_named_after_the_others(tmp_path, monkeypatch):
         return results | {"seed": int(workdir.name[-1])}
 
     monkeypatch.setattr(many_runs, "run", run)
-    monkeypatch.setattr(sys, "argv", ["sweep.py", "--config=tiny.py", "--config.seed=0,1,2", "--devices=3,5"])
+    monkeypatch.setattr(
+        sys, "argv", ["sweep.py", "--config=tiny.py", "--config.seed=0,1,2", "--devices=3,5", "--out=out.json"]
+    )
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(runs.ROOT / "scripts" / "sweep.py"), run_name="__main__")
     assert ended.value.code == "error: this run failed: the command"
+    assert [run["seed"] for run in json.loads((tmp_path / "out.json").read_text())["runs"]] == [0, 2]
     assert [name for name, _ in sorted(asked, key=str)] == ["seed=0", "seed=1", "seed=2"]
     assert {environment["CUDA_VISIBLE_DEVICES"] for _, environment in asked} == {"3", "5"}
 
@@ -105,6 +108,7 @@ def test_a_failed_run_is_named_after_the_others(tmp_path, monkeypatch):
 RESULTS = json.dumps(
     {
         "method": "cake",
+        "environment": {},
         "variant": "",
         "teacher": {"test_accuracy": 0.9, "num_params": 1},
         "student": dict.fromkeys(("test_accuracy", "test_agreement", "grid_agreement", "test_kl"), 0.5)
