@@ -14,14 +14,14 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from cake_jax import checks, config as config_lib, parallel
-from cake_jax.cli import processes
+from cake_jax.cli import processes, shipped_configs
 from cake_jax.files import cache_folder
 from cake_jax.run.run_folder import flat
 from cake_jax.types import CakeError, CakeWarning, first_line
 
 _show_other_warning = warnings.showwarning
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Config file, with a variant after a colon.", lock_config=True
+    "config", None, "Config file, or the name of a shipped config, with a variant after a colon.", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<config name>[-<variant>].")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run of another config in the folder.")
@@ -56,9 +56,9 @@ def main() -> None:
 
 
 def _run(argv: list[str]) -> int:
-    rest, options = _without_model_options(argv)
-    sys.argv = rest  # config_flags reads the overrides from here
     try:
+        rest, options = _without_model_options(shipped_configs.with_paths(argv))
+        sys.argv = rest  # config_flags reads the overrides from here
         unknown = flags.FLAGS(rest)[1:]
         if unknown:
             raise CakeError(f"'{unknown[0]}' is no flag; see --help")
@@ -66,13 +66,14 @@ def _run(argv: list[str]) -> int:
             print(flags.FLAGS.module_help(flags.FLAGS.find_module_defining_flag("help")))
             return 0
         if _CONFIG.value is None:
-            raise CakeError("name a config: --config=configs/digits.py; see --help")
+            raise CakeError("name a config: --config=digits; see --help")
         for model, name, value in options:
             with _CONFIG.value.unlocked():
                 _CONFIG.value[model].model.options[name] = value
         config_lib.check_fields(_CONFIG.value)
     except Exception as error:  # absl and config files raise errors of any type
-        known = _unknown_field(argv, error) or _wrong_value(error) or _missing_file(argv)
+        known = _unknown_field(argv, error) or _wrong_value(error)
+        known = known or (None if isinstance(error, CakeError) else _missing_file(argv))
         return _fail(known or _error_of_config_file(error), 2)
     if _PROCESSES.value:
         return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)

@@ -19,7 +19,7 @@ from cake_jax.report.tables import run_figures, summary_rows
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("cake_jax.report"),
-    autoescape=True,
+    autoescape=jinja2.select_autoescape(),
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,

@@ -167,6 +167,13 @@ def test_lake_is_cake_with_temperature_one(finished, tmp_path):
     assert not np.array_equal(samples_of(tmp_path / "lake"), samples_of(tmp_path / "cold"))
 
 
+def test_a_run_writes_the_model_card_beside_its_student(finished):
+    student = runs.results_of(finished)["student"]
+    text = (finished / "student" / "README.md").read_text()
+    assert f"| accuracy | {100 * student['test_accuracy']:.1f} % |" in text
+    assert f"{student['num_params']:,} parameters" in text
+
+
 def test_a_run_without_real_data_or_student_is_reported(finished, tmp_path):
     fields = {"run.student": False, "run.evaluation": False, "teacher.from_run": str(finished)}
     results = runs.run(small_config(**fields), tmp_path / "run")
