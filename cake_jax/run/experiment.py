@@ -97,10 +97,16 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
         warn(warning_signs.of_results(of_teacher["test_accuracy"], of_student["test_agreement"], num_classes))
         ledger = {"queries": box.queries} if box else None
         results = {**names, **collected, "ledger": ledger, "warnings": signs}
+        both = (("teacher", of_teacher), ("student", of_student))
+        measured = {f"{model}_{name}": value for model, values in both for name, value in values.items()}
+        log.keep("evaluation", lambda step: False)
+        log.write("evaluation", 0, **{name: value for name, value in measured.items() if isinstance(value, float)})
     # Matplotlib takes half a second to import, so it is imported after the stages.
     from cake_jax import report
 
     report.write(report.Record(workdir, results, log, teacher, student, store, dataset))
+    for path in sorted((workdir / run_folder.FIGURES).glob("*.png")):
+        log.picture(path.stem, path)
     write_atomically(workdir / run_folder.RESULTS, json.dumps(results, indent=1).encode())
     parallel.wait_for_all("results")
     print(report.summary(results))

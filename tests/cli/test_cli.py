@@ -126,6 +126,13 @@ def test_the_printed_config_has_every_field_and_its_override():
     assert dict(flat(config)).keys() == dict(flat(config_lib.default().to_dict())).keys()
 
 
+def test_a_missing_library_stops_a_run_before_it_begins(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    ended = runs.command(SMOKE, "--config.log.tensorboard=True", f"--workdir={tmp_path / 'run'}")
+    assert error_of(ended) == "log.tensorboard: needs tensorboardX (pip install tensorboardX)"
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_the_flags_reach_the_run(overwrite, tmp_path, monkeypatch):
     received = {}
