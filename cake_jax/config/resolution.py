@@ -78,6 +78,7 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
         samples=samples,
         student=student,
         metrics_writers=tuple(name for name in metrics.WRITERS if config.log[name]),
+        profile=config.log.profile,
         document=_document(config, teacher, samples, student),
     )
     metrics.check(settings.metrics_writers)

@@ -133,8 +133,8 @@ def test_a_missing_library_stops_a_run_before_it_begins(tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_the_flags_reach_the_run(overwrite, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("overwrite", "quiet"), [(False, True), (True, False)])
+def test_the_flags_reach_the_run(overwrite, quiet, tmp_path, monkeypatch):
     received = {}
 
     def run(settings, workdir, **options):
@@ -142,10 +142,10 @@ def test_the_flags_reach_the_run(overwrite, tmp_path, monkeypatch):
 
     monkeypatch.setattr(experiment, "run", run)
     flags = ["--overwrite"] if overwrite else [f"--workdir={tmp_path / 'run'}"]
-    ended = runs.command(SMOKE, "--config.seed=4", *flags)
+    ended = runs.command(SMOKE, "--config.seed=4", *flags, *["--quiet"] * quiet)
     assert (ended.code, ended.err) == (0, "")
     workdir = Path("runs/two_moons-smoke") if overwrite else tmp_path / "run"
-    expected = {"config_name": "two_moons", "variant": "smoke", "overwrite": overwrite}
+    expected = {"config_name": "two_moons", "variant": "smoke", "overwrite": overwrite, "quiet": quiet}
     assert received == {**expected, "seed": 4, "workdir": workdir}
 
 
