@@ -88,7 +88,7 @@ def soft_nearest_neighbour(
 
 
 def total_variation(x: Array) -> Array:
-    """Anisotropic total variation: mean absolute vertical plus mean absolute horizontal difference, averaged over channels.
+    """Anisotropic total variation: mean absolute vertical plus horizontal difference, averaged over channels.
 
     Args:
       x: Images with any number of channels, `[..., H, W, C]`. H and W are at least 2.

@@ -58,6 +58,8 @@ def main() -> None:
         if isinstance(of_owner, dict) and of_owner["seconds"]["teacher"]:  # it trained its teacher
             arguments.append(f"--config.teacher.from_run={workdir / owner.folder}")
         try:
+            if len(flags.devices) > 1:
+                arguments.append("--quiet")  # bars of several runs would overwrite each other
             visible = {"CUDA_VISIBLE_DEVICES": device} if device else {}
             return many_runs.run(flags.config, workdir / point.folder, arguments, visible)
         except SystemExit as failure:

@@ -6,8 +6,10 @@ Runs start in the test's own process, which has imported JAX already. Only tests
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
+import termios
 import warnings
 from pathlib import Path
 from typing import NamedTuple
@@ -44,7 +46,7 @@ def small_config(**fields):
     return config
 
 
-def run(config, workdir, *, config_name="moons", variant="", overwrite=False, report=True):
+def run(config, workdir, *, config_name="moons", variant="", overwrite=False, report=True, quiet=False):
     """Runs a config as the command line does.
 
     Args:
@@ -54,13 +56,15 @@ def run(config, workdir, *, config_name="moons", variant="", overwrite=False, re
       variant: Variant of the config.
       overwrite: Whether the run of another config is deleted.
       report: Whether the report is written. Its figures take half of a small run's time.
+      quiet: Whether neither progress nor results are printed.
 
     Returns:
       The content of `results.json`.
     """
     settings = resolve(config, None if overwrite else workdir)
     with contextlib.nullcontext() if report else mock.patch("cake_jax.report.write"):
-        return experiment.run(settings, workdir, config_name=config_name, variant=variant, overwrite=overwrite)
+        names = {"config_name": config_name, "variant": variant}
+        return experiment.run(settings, workdir, **names, overwrite=overwrite, quiet=quiet)
 
 
 class Ended(NamedTuple):
@@ -134,3 +138,22 @@ def drop_results(folder, *models):
     (folder / "results.json").unlink()
     for name in models:
         (folder / name / "model.json").unlink()
+
+
+class Terminal(io.StringIO):
+    """A terminal of 80 columns, for `contextlib.redirect_stderr`."""
+
+    def __init__(self):
+        super().__init__()
+        _, self._end = os.openpty()
+        termios.tcsetwinsize(self._end, (24, 80))
+
+    def isatty(self):
+        return True
+
+    def fileno(self):
+        return self._end
+
+    def drawn(self):
+        """All lines that were drawn, in order."""
+        return [line.rstrip() for line in self.getvalue().replace("\r", "\n").splitlines() if line.strip()]

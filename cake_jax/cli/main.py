@@ -25,6 +25,7 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the run; by default runs/<config name>[-<variant>].")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run of another config in the folder.")
+_QUIET = flags.DEFINE_bool("quiet", False, "Print errors, warnings and the path of the report only.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what the run would do and cost, and do nothing.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with all its fields, and do nothing.")
 _MODEL_OPTION = re.compile(r"--?config\.(?P<model>teacher|student)\.model\.options\.(?P<name>\w+)=(?P<value>.*)", re.S)
@@ -96,7 +97,8 @@ def _run(argv: list[str]) -> int:
             name, variant = _names()
             workdir = _WORKDIR.value or Path("runs", "-".join(filter(None, (name, variant))))
             settings = config_lib.resolve(_CONFIG.value, None if _OVERWRITE.value else workdir)
-            experiment.run(settings, workdir, config_name=name, variant=variant, overwrite=_OVERWRITE.value)
+            names = {"config_name": name, "variant": variant}
+            experiment.run(settings, workdir, **names, overwrite=_OVERWRITE.value, quiet=_QUIET.value)
     except (CakeError, OSError) as error:
         return _fail(error, 1)
     except Exception as error:

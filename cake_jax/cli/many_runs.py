@@ -21,7 +21,7 @@ from cake_jax.stores.metrics import MetricsLog
 from cake_jax.types import CakeError
 
 # Flags of the command `cake-jax` that a script passes on to its runs, besides those of the config.
-_FLAGS_OF_RUNS = ("cpu_devices", "overwrite", "nooverwrite", "processes")
+_FLAGS_OF_RUNS = ("cpu_devices", "overwrite", "nooverwrite", "processes", "quiet", "noquiet")
 
 
 def parse(description: str, lists: Mapping[str, tuple[str, str]]) -> tuple[argparse.Namespace, list[str]]:

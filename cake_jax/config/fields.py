@@ -112,6 +112,7 @@ def default() -> ConfigDict:
 
     # Metrics writers in addition to metrics.jsonl, each on or off.
     config.log = ConfigDict(dict.fromkeys(WRITERS, False))
+    config.log.profile = False  # whether JAX traces of one epoch or mini-batch of each stage are written to profile/
     return config.lock()
 
 

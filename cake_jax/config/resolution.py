@@ -25,8 +25,7 @@ from cake_jax.run.settings import (
     StudentSettings,
     TeacherSettings,
 )
-from cake_jax.stores import checkpoint
-from cake_jax.stores.metrics import WRITERS
+from cake_jax.stores import checkpoint, metrics
 from cake_jax.stores.samples import SampleStore
 from cake_jax.synthesis.priors import PRIORS
 from cake_jax.synthesis.settings import SynthesisSettings, Weights
@@ -78,9 +77,11 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
         black_box=black_box,
         samples=samples,
         student=student,
-        metrics_writers=tuple(name for name in WRITERS if config.log[name]),
+        metrics_writers=tuple(name for name in metrics.WRITERS if config.log[name]),
+        profile=config.log.profile,
         document=_document(config, teacher, samples, student),
     )
+    metrics.check(settings.metrics_writers)
     methods.check_access(config.method, settings.access)
     if dataset.name == "none":
         if settings.teacher.source == "training":

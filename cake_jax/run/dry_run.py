@@ -20,6 +20,7 @@ from cake_jax.models import modes
 from cake_jax.models.generators import generate
 from cake_jax.run import experiment, run_folder, speed
 from cake_jax.run.settings import ModelSettings, RunSettings, TeacherSettings
+from cake_jax.run.watch import duration
 from cake_jax.stores import checkpoint
 from cake_jax.stores.samples import SampleStore
 from cake_jax.synthesis.chunks import sets_per_chunk
@@ -77,7 +78,7 @@ def describe(settings: RunSettings) -> str:
         lines.append(
             f"synthesis  {synthesis.num_samples:,} samples ({synthesis.num_batches} x {synthesis.batch_size}), "
             f"{synthesis.num_steps} steps; teacher queries: {queries.gradient:,} gradient, "
-            f"{queries.forward:,} forward; {'at least' if is_bound else 'about'} {_time(seconds)}"
+            f"{queries.forward:,} forward; {'at least' if is_bound else 'about'} {duration(seconds)}"
         )
     if stages.student:
         student, answer, size = settings.student, 0.0, synthesis.num_samples
@@ -116,7 +117,7 @@ def _training_line(
             flops += made * _image_flops(adversary.module_of(spec), adversary.LATENT_SIZE)
         queries = f"; teacher queries: {f'{gradient:,} gradient, ' if gradient else ''}{examples:,} forward"
     seconds = flops / rate + how.epochs * steps * _TRAINING_STEP
-    return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples{queries}; about {_time(seconds)}"
+    return f"{stage:<10} {model.name}, {how.epochs} epochs of {size:,} examples{queries}; about {duration(seconds)}"
 
 
 def _synthesis_seconds(settings: RunSettings, queries: methods.Queries, rate: float) -> float:
@@ -174,13 +175,3 @@ def _image_flops(module: nn.Module, latent_size: int) -> float:
 
 def _shape(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((_ROWS, *shape), jnp.float32)
-
-
-def _time(seconds: float) -> str:
-    return (
-        f"{max(seconds, 1):.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )

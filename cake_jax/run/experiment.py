@@ -19,13 +19,20 @@ from cake_jax.run.settings import RunSettings
 from cake_jax.run.student_stage import trained_student
 from cake_jax.run.synthesis_stage import stored_samples
 from cake_jax.run.teacher_stage import opened_black_box, own_teacher
+from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import WRITERS, MetricsLog
 from cake_jax.types import CakeError
 
 
 def run(
-    settings: RunSettings, workdir: str | Path, *, config_name: str, variant: str = "", overwrite: bool = False
+    settings: RunSettings,
+    workdir: str | Path,
+    *,
+    config_name: str,
+    variant: str = "",
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Runs the stages that the settings choose, or resumes them.
 
@@ -35,6 +42,7 @@ def run(
       config_name: Name of the config, for `results.json`.
       variant: Variant of the config, for `results.json`.
       overwrite: Whether a run that `workdir` holds is deleted first.
+      quiet: Whether neither progress nor results are printed. Warnings and the path of the report are.
 
     Returns:
       The content of `results.json`.
@@ -48,7 +56,7 @@ def run(
         _check_sources(settings, has_teacher=checkpoint.has_model(workdir / run_folder.TEACHER) and not overwrite)
     if parallel.is_first():
         run_folder.claim(workdir, settings.document, overwrite)
-        if order := data.class_order(settings.data, settings.spec):
+        if not quiet and (order := data.class_order(settings.data, settings.spec)):
             print(order)
     parallel.wait_for_all("claim")
     if done is not None:
@@ -56,10 +64,13 @@ def run(
         return done
     log = MetricsLog(workdir / run_folder.METRICS, [WRITERS[name](workdir) for name in settings.metrics_writers])
     with contextlib.closing(log):
-        return _run_stages(settings, workdir, {"config_name": config_name, "variant": variant}, log)
+        watch = Watch(quiet, workdir / run_folder.TRACES if settings.profile else None)
+        return _run_stages(settings, workdir, {"config_name": config_name, "variant": variant}, log, watch)
 
 
-def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log: MetricsLog) -> dict[str, Any]:
+def _run_stages(
+    settings: RunSettings, workdir: Path, names: dict[str, str], log: MetricsLog, watch: Watch
+) -> dict[str, Any]:
     """Runs the stages in order, and writes results and report."""
     run_keys, num_classes = random_keys.run_keys(settings.seed), settings.spec.num_classes
     signs: list[str] = []
@@ -70,15 +81,16 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
             print(f"warning: {sign}", file=sys.stderr)
 
     # Teacher
-    teacher = own_teacher(run_keys.teacher, settings, workdir / run_folder.TEACHER, log)
+    teacher = own_teacher(run_keys.teacher, settings, workdir / run_folder.TEACHER, log, watch)
 
     with opened_black_box(settings, teacher, workdir) as box:
         # Samples
-        store = stored_samples(run_keys.synthesis, settings, workdir, box or teacher, log)
+        store = stored_samples(run_keys.synthesis, settings, workdir, box or teacher, log, watch)
         warn(warning_signs.of_samples(log, num_classes))
 
         # Student
-        student = trained_student(run_keys.student, settings, box or teacher, workdir / run_folder.STUDENT, store, log)
+        folder = workdir / run_folder.STUDENT
+        student = trained_student(run_keys.student, settings, box or teacher, folder, store, log, watch)
         warn(warning_signs.of_student(log, num_classes))
 
         # Only the first process evaluates and reports
@@ -99,13 +111,20 @@ def _run_stages(settings: RunSettings, workdir: Path, names: dict[str, str], log
         warn(warning_signs.of_results(of_teacher["test_accuracy"], of_student["test_agreement"], num_classes))
         ledger = {"queries": box.queries} if box else None
         results = {**names, **collected, "ledger": ledger, "warnings": signs}
+        both = (("teacher", of_teacher), ("student", of_student))
+        measured = {f"{model}_{name}": value for model, values in both for name, value in values.items()}
+        log.keep("evaluation", lambda step: False)
+        log.write("evaluation", 0, **{name: value for name, value in measured.items() if isinstance(value, float)})
     # Matplotlib takes half a second to import, so it is imported after the stages.
     from cake_jax import report
 
     report.write(report.Record(workdir, results, log, teacher, student, store, dataset, answers))
+    for path in sorted((workdir / run_folder.FIGURES).glob("*.png")):
+        log.picture(path.stem, path)
     write_atomically(workdir / run_folder.RESULTS, json.dumps(results, indent=1).encode())
     parallel.wait_for_all("results")
-    print(report.summary(results))
+    if not watch.quiet:
+        print(report.summary(results))
     print(f"report: {workdir / run_folder.REPORT}")
     return results
 

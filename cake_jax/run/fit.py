@@ -8,10 +8,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from cake_jax import parallel
 from cake_jax.run.settings import ModelSettings
+from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.teachers import Teacher
@@ -35,6 +35,7 @@ def fit(
     log: MetricsLog,
     asked: Mapping[str, Any] = MappingProxyType({}),
     variables: dict[str, Any] | None = None,
+    watch: Watch = Watch(),
 ) -> Teacher:
     """Trains a model and saves it. If there is a saved state, the training resumes from the newest.
 
@@ -52,6 +53,7 @@ def fit(
       asked: Options of `trainer.epochs` with which a teacher labels each batch. If there are any, the log counts the
         queries.
       variables: The module's variables before the first step. By default the module is freshly initialised.
+      watch: What is shown and recorded meanwhile.
 
     Returns:
       The trained model.
@@ -64,29 +66,19 @@ def fit(
     writes = parallel.is_first()
     if writes:
         log.keep(stage, lambda epoch: epoch <= done)
-    with tqdm(total=settings.epochs, initial=done, desc=stage, unit=" epochs", disable=no_progress_bar()) as bar:
+    with watch.progress(stage, "epochs", settings.epochs, done) as progress:
         state = start
         started = saved = time.perf_counter()
         queries = asked["make_batch"].settings.queries(*trainer.epoch_size(settings, len(x))) if asked else {}
-        for state, info in trainer.epochs(train_key, start, module, spec, x, labels, settings, loss=loss, **asked):
+        epochs = trainer.epochs(train_key, start, module, spec, x, labels, settings, loss=loss, **asked)
+        for state, info in watch.traced(stage, epochs, settings.epochs - done):
             seconds, started = time.perf_counter() - started, time.perf_counter()
             if writes:
                 log.write(stage, info.epoch, **info._asdict(), **queries, seconds=seconds)
             if parallel.as_first(time.perf_counter() - saved > SAVE_SECONDS):
                 checkpoint.save_state(folder, info.epoch, state)
                 saved = time.perf_counter()
-            bar.update()
-            bar.set_postfix(shown(info._asdict()))
+            progress.update({"accuracy": info.accuracy, "loss": info.loss})
     trained = trainer.as_model(module, state, spec)
     checkpoint.save_model(folder, trained, model.name, dict(model.options))
     return trained
-
-
-def no_progress_bar() -> bool | None:
-    """The value of tqdm's `disable`. Only the first process shows a progress bar, and only on a terminal."""
-    return None if parallel.is_first() else True
-
-
-def shown(figures: dict[str, Any]) -> dict[str, str]:
-    """Formats the values that a progress bar shows."""
-    return {name: f"{value:.4g}" for name, value in figures.items() if isinstance(value, float) and name != "seconds"}

@@ -14,6 +14,7 @@ from cake_jax.types import CakeError, DataSpec
 
 CONFIG, RESULTS, METRICS, REPORT = "config.json", "results.json", "metrics.jsonl", "report.html"
 TEACHER, SAMPLES, STUDENT, ROUNDS = "teacher", "samples", "student", "rounds"
+FIGURES, TRACES = "figures", "profile"
 
 # Fields that do not change the results of a run.
 _FREE = (

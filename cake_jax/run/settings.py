@@ -141,6 +141,7 @@ class RunSettings:
       samples: Where the samples come from.
       student: How the student is trained.
       metrics_writers: Names in `stores.metrics.WRITERS`.
+      profile: Whether JAX traces are written.
       document: The config from which these settings were made, JSON-ready, for `config.json`.
     """
 
@@ -154,6 +155,7 @@ class RunSettings:
     samples: SamplesSettings
     student: StudentSettings
     metrics_writers: tuple[str, ...]
+    profile: bool
     document: Mapping[str, Any]
 
     @property

@@ -8,6 +8,7 @@ from cake_jax import methods
 from cake_jax.run import run_folder
 from cake_jax.run.fit import fit
 from cake_jax.run.settings import RunSettings
+from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
@@ -23,6 +24,7 @@ def trained_student(
     target: Path,
     store: SampleStore,
     log: MetricsLog,
+    watch: Watch,
 ) -> Teacher | None:
     """The student, trained on samples, and on views that the teacher labels if the settings say so.
 
@@ -58,4 +60,5 @@ def trained_student(
         log,
         asked,
         start,
+        watch,
     )

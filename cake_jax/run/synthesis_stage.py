@@ -12,14 +12,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from cake_jax import data, methods, parallel, random_keys
 from cake_jax.methods.shared.guide_student import GuideStudent
 from cake_jax.methods.shared.rounds import RoundResult, make_rounds
 from cake_jax.run import run_folder
-from cake_jax.run.fit import SAVE_SECONDS, no_progress_bar, shown
+from cake_jax.run.fit import SAVE_SECONDS
 from cake_jax.run.settings import RunSettings
+from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
@@ -31,7 +31,7 @@ _KEPT_STUDENTS = 20
 
 
 def stored_samples(
-    key: jax.Array, settings: RunSettings, workdir: Path, teacher: Queryable | None, log: MetricsLog
+    key: jax.Array, settings: RunSettings, workdir: Path, teacher: Queryable | None, log: MetricsLog, watch: Watch
 ) -> SampleStore:
     """The sample store of an earlier run, or that of this run after it is completed. The store may be empty."""
     if settings.samples.from_run:
@@ -47,7 +47,7 @@ def stored_samples(
     if methods.get(settings.method).reads_data:
         dataset = data.load(settings.data, settings.spec)
         examples = dataset.train_x, dataset.train_y
-    make_samples(key, settings, teacher, store, workdir / run_folder.ROUNDS, log, examples)
+    make_samples(key, settings, teacher, store, workdir / run_folder.ROUNDS, log, examples, watch)
     return SampleStore(store.folder)
 
 
@@ -59,6 +59,7 @@ def make_samples(
     rounds: Path,
     log: MetricsLog,
     examples: Examples | None = None,
+    watch: Watch = Watch(),
 ) -> None:
     """Makes the samples that `store` lacks.
 
@@ -70,6 +71,7 @@ def make_samples(
       rounds: Folder for the state between rounds and for guide students.
       log: The metrics, which get a line for each round.
       examples: Real training data, for a method that reads them.
+      watch: What is shown and recorded meanwhile.
 
     Raises:
       CakeError: A sequential method runs in several processes, or the method fails.
@@ -88,28 +90,25 @@ def make_samples(
     if parallel.is_first():
         log.keep("synthesis", lambda batch: batch in store.entries)
     parallel.wait_for_all("synthesis begins")
-    bar = tqdm(
-        total=synthesis.num_samples,
-        initial=store.count,
-        desc="synthesis",
-        unit=" samples",
-        disable=no_progress_bar(),
-    )
+    progress = watch.progress("synthesis", "mini-batches", synthesis.num_batches, len(store.entries))
+    shown = "student_accuracy" if guide else "target_accuracy"  # a method of a user may lack the latter
 
     def write(made: RoundResult, seconds: float) -> None:
         figures = {**made.figures, "seconds": seconds}
         log.write("synthesis", made.batch, **figures)
         samples, queries = made.round.samples, made.round.queries
         store.append(made.batch, samples, num_steps=synthesis.num_steps, queries=queries._asdict())
-        bar.update(samples.num_samples)
-        bar.set_postfix(shown(figures))
+        # The other processes make as many mini-batches meanwhile.
+        values = {shown: made.figures[shown]} if shown in made.figures else {}
+        progress.update(values, jax.process_count())
 
     # A mini-batch is written while the next one is made. At most one waits.
     saved, is_metered = time.perf_counter(), teacher.queries is not None
-    results = make_rounds(key, method, synthesis, teacher, state, parallel.own_share(batches), guide)
-    with bar, ThreadPoolExecutor(1) as writer:
+    share = parallel.own_share(batches)
+    results = make_rounds(key, method, synthesis, teacher, state, share, guide)
+    with progress, ThreadPoolExecutor(1) as writer:
         written = writer.submit(lambda: None)
-        for made, seconds in _timed(results):
+        for made, seconds in watch.traced("synthesis", _timed(results), len(share)):
             written.result()
             written = writer.submit(write, made, seconds)
             if guide and (made.batch + 1) % -(-synthesis.num_batches // _KEPT_STUDENTS) == 0:

@@ -15,6 +15,7 @@ from cake_jax.black_box import BlackBox, Endpoint
 from cake_jax.run import run_folder
 from cake_jax.run.fit import fit
 from cake_jax.run.settings import BlackBoxSettings, RunSettings
+from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.teachers import Teacher, from_torch_weights
@@ -22,7 +23,7 @@ from cake_jax.training import Labels, classification_loss
 from cake_jax.types import CakeError, first_line
 
 
-def own_teacher(key: jax.Array, settings: RunSettings, target: Path, log: MetricsLog) -> Teacher | None:
+def own_teacher(key: jax.Array, settings: RunSettings, target: Path, log: MetricsLog, watch: Watch) -> Teacher | None:
     """The run's own teacher. None if there is no teacher, or if it only answers queries."""
     source, model = settings.teacher, settings.teacher.model
     if checkpoint.has_model(target):
@@ -42,6 +43,7 @@ def own_teacher(key: jax.Array, settings: RunSettings, target: Path, log: Metric
                 classification_loss,
                 target,
                 log,
+                watch=watch,
             )
         case "run":
             earlier = run_folder.model_folder(source.path, run_folder.TEACHER)

@@ -126,8 +126,15 @@ def test_the_printed_config_has_every_field_and_its_override():
     assert dict(flat(config)).keys() == dict(flat(config_lib.default().to_dict())).keys()
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_the_flags_reach_the_run(overwrite, tmp_path, monkeypatch):
+def test_a_missing_library_stops_a_run_before_it_begins(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    ended = runs.command(SMOKE, "--config.log.tensorboard=True", f"--workdir={tmp_path / 'run'}")
+    assert error_of(ended) == "log.tensorboard: needs tensorboardX (pip install tensorboardX)"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("overwrite", "quiet"), [(False, True), (True, False)])
+def test_the_flags_reach_the_run(overwrite, quiet, tmp_path, monkeypatch):
     received = {}
 
     def run(settings, workdir, **options):
@@ -135,10 +142,10 @@ def test_the_flags_reach_the_run(overwrite, tmp_path, monkeypatch):
 
     monkeypatch.setattr(experiment, "run", run)
     flags = ["--overwrite"] if overwrite else [f"--workdir={tmp_path / 'run'}"]
-    ended = runs.command(SMOKE, "--config.seed=4", *flags)
+    ended = runs.command(SMOKE, "--config.seed=4", *flags, *["--quiet"] * quiet)
     assert (ended.code, ended.err) == (0, "")
     workdir = Path("runs/two_moons-smoke") if overwrite else tmp_path / "run"
-    expected = {"config_name": "two_moons", "variant": "smoke", "overwrite": overwrite}
+    expected = {"config_name": "two_moons", "variant": "smoke", "overwrite": overwrite, "quiet": quiet}
     assert received == {**expected, "seed": 4, "workdir": workdir}
 
 

@@ -83,7 +83,10 @@ def test_a_run_uses_the_added_method_model_data_set_figure_evaluator_and_writer(
     )
     assert (tmp_path / "figures" / "confidence.png").exists()
     lines = (tmp_path / "lines.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["teacher"] * 2 + ["synthesis"] * 2 + ["student"] * 2
+    figures = len(list(tmp_path.rglob("*.png")))
+    expected = ["teacher"] * 2 + ["synthesis"] * 2 + ["student"] * 2 + ["evaluation"] + ["figure"] * figures
+    assert [line.split()[0] for line in lines] == expected
+    assert f"figure histogram: {tmp_path / 'figures' / 'histogram.png'}" in lines
 
 
 def test_a_run_uses_the_added_data_prior_and_start(tmp_path: Path) -> None:

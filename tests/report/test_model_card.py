@@ -1,6 +1,5 @@
 """The model card of a student."""
 
-
 import made_up
 import pytest
 from made_up import image_model

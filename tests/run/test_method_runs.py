@@ -1,5 +1,7 @@
 """Runs of every method, on points and on images, and their resumption between rounds."""
 
+import contextlib
+
 import jax
 import numpy as np
 import pytest
@@ -50,8 +52,10 @@ def whole(finished, tmp_path_factory):
 
     def folder(name):
         if name not in folders:
-            folders[name] = tmp_path_factory.mktemp(name)
-            runs.run(small_config(name, **{"teacher.from_run": str(finished)}), folders[name])
+            folders[name], terminal = tmp_path_factory.mktemp(name), runs.Terminal()
+            with contextlib.redirect_stderr(terminal):
+                runs.run(small_config(name, **{"teacher.from_run": str(finished)}), folders[name])
+            folders[name].with_suffix(".err").write_text("\n".join(terminal.drawn()))
         return folders[name]
 
     return folder
@@ -68,6 +72,14 @@ def test_a_method_runs_on_points(name, whole):
     np.testing.assert_allclose(samples.logits, run.teacher.predict(samples.x), atol=1e-4)
     if name in GENERATORS:
         assert (np.abs(samples.x) <= 3).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_progress_of_a_method_fits_80_columns(name, whole):
+    drawn = whole(name).with_suffix(".err").read_text().splitlines()
+    shown = "student accuracy" if name in GUIDED else "target accuracy"
+    assert any(line.startswith(f"synthesis: 4 of 4 mini-batches, {shown} ") for line in drawn)
+    assert max(map(len, drawn)) <= 80
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -210,6 +210,7 @@ OUT_OF_REACH = {
 # The fields whose names are not those of the settings.
 FIELDS = {
     "metrics_writers": "log.csv",
+    "profile": "log.profile",
     "spec.mean": "dataset.mean",
     "spec.std": "dataset.std",
     "teacher.source": "teacher.weights",

@@ -10,6 +10,7 @@ import time
 import jax
 import pytest
 import runs
+import writer_files
 from runs import small_config
 
 from cake_jax.run import fit, synthesis_stage
@@ -19,6 +20,12 @@ from cake_jax.training import trainer
 from cake_jax.types import CakeError
 
 STAGES = ("teacher", "synthesis", "student")
+FIGURE_OF_STAGE = {
+    "teacher": "loss",
+    "synthesis": "target_accuracy",
+    "student": "loss",
+    "evaluation": "student_test_agreement",
+}
 
 # The command line with a state saved after every epoch.
 RUN_THAT_SAVES_ALWAYS = """
@@ -98,10 +105,8 @@ def csv_rows(folder, stage):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize("stage", ["teacher", "student"])
-def test_a_resumed_run_writes_no_csv_row_twice(tmp_path, monkeypatch, stage):
-    """No state is saved, so the resumed run trains the epochs before the stop again."""
-    config = small_config(**{"log.csv": True})
+def stop_without_a_state(config, folder, stage, monkeypatch):
+    """Runs a config until the second epoch of teacher or student. No state is saved."""
     epochs = trainer.epochs
 
     def stopping(key, state, module, spec, x, labels, settings, **options):
@@ -114,14 +119,45 @@ def test_a_resumed_run_writes_no_csv_row_twice(tmp_path, monkeypatch, stage):
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "epochs", stopping)
         with pytest.raises(KeyboardInterrupt):
-            runs.run(config, tmp_path / "run")
+            runs.run(config, folder)
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_a_resumed_run_writes_no_csv_row_twice(tmp_path, monkeypatch, stage):
+    """No state is saved, so the resumed run trains the epochs before the stop again."""
+    config = small_config(**{"log.csv": True})
+    stop_without_a_state(config, tmp_path / "run", stage, monkeypatch)
     assert [row["step"] for row in csv_rows(tmp_path / "run", stage)] == ["1", "2"]
     runs.run(config, tmp_path / "run", report=False)
-    for name, steps in {"teacher": [1, 2, 3], "synthesis": [0, 1, 2], "student": [1, 2, 3]}.items():
+    for name, steps in {"teacher": [1, 2, 3], "synthesis": [0, 1, 2], "student": [1, 2, 3], "evaluation": [0]}.items():
         rows, logged = csv_rows(tmp_path / "run", name), runs.metrics_of(tmp_path / "run", name)
         assert [int(row["step"]) for row in rows] == [row["step"] for row in logged] == steps
-        figure = "loss" if name != "synthesis" else "target_accuracy"
+        figure = FIGURE_OF_STAGE[name]
         assert [float(row[figure]) for row in rows] == [row[figure] for row in logged]
+
+
+def test_a_resumed_run_repeats_no_step_in_tensorboard_and_wandb(tmp_path, monkeypatch):
+    """No state is saved, so the resumed run trains the epochs before the stop again."""
+    for library in ("tensorboardX", "tensorboard", "wandb"):
+        pytest.importorskip(library)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    config, folder = small_config(**{"log.tensorboard": True, "log.wandb": True}), tmp_path / "run"
+    stop_without_a_state(config, folder, "student", monkeypatch)
+    runs.run(config, folder)
+    scalars, pictures = writer_files.tensorboard(folder)
+    _, codes, rows = writer_files.wandb(folder)
+    assert codes == [1, 0]
+    for stage, figure in FIGURE_OF_STAGE.items():
+        logged = {row["step"]: row[figure] for row in runs.metrics_of(folder, stage)}
+        assert logged
+        assert dict(scalars[f"{stage}/{figure}"]) == pytest.approx(logged)
+        assert {row[f"{stage}/step"]: row[f"{stage}/{figure}"] for row in rows if f"{stage}/step" in row} == logged
+        assert len(scalars[f"{stage}/{figure}"]) == sum(f"{stage}/step" in row for row in rows) == len(logged)
+    names = {f"figures/{path.stem}" for path in folder.glob("figures/*.png")}
+    assert names
+    assert pictures == {name: [0] for name in names}
+    assert {name.removesuffix("/path") for row in rows for name in row if name.endswith("/path")} == names
 
 
 def test_csv_files_are_off_by_default(finished):

@@ -1,8 +1,11 @@
 """The metrics log, and what it passes to writers."""
 
+import sys
+
 import pytest
 
-from cake_jax.stores.metrics import WRITERS, MetricsLog
+from cake_jax.stores.metrics import WRITERS, MetricsLog, check
+from cake_jax.types import CakeError
 
 ROWS = [
     {"stage": "teacher", "step": 1, "loss": 0.1, "seconds": 1.5},
@@ -22,6 +25,9 @@ class Recorder:
     def write(self, stage, step, values):
         lines = self.path.read_text().count("\n")
         self.calls.append((stage, step, values, lines))
+
+    def picture(self, name, path):
+        self.calls.append((name, path))
 
     def close(self):
         self.calls.append("closed")
@@ -102,8 +108,10 @@ def test_writers_receive_each_line_after_it_is_in_the_log(tmp_path):
     log.write("teacher", 1, loss=0.5, epoch=1)
     log.write("synthesis", 0, gap=2.0)
     log.keep("teacher", lambda step: True)
+    log.picture("samples", tmp_path / "samples.png")
     log.close()
-    expected = [("teacher", 1, {"loss": 0.5, "epoch": 1}, 1), ("synthesis", 0, {"gap": 2.0}, 2), "closed"]
+    lines = [("teacher", 1, {"loss": 0.5, "epoch": 1}, 1), ("synthesis", 0, {"gap": 2.0}, 2)]
+    expected = [*lines, ("samples", tmp_path / "samples.png"), "closed"]
     assert [writer.calls for writer in writers] == [expected, expected]
 
 
@@ -143,3 +151,15 @@ def test_resumed_log_does_not_repeat_rows_of_csv_files(tmp_path):
     resumed.close()
     assert [row["step"] for row in resumed.read()] == [1, 2, 3, 4]
     assert (tmp_path / "metrics-teacher.csv").read_text() == "step,loss\n1,0.5\n2,0.25\n3,0.125\n4,0.0625\n"
+
+
+@pytest.mark.parametrize(("name", "library"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
+def test_a_missing_library_is_named_with_its_installation(name, library, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(CakeError) as caught:
+        check(["csv", name])
+    assert str(caught.value) == f"log.{name}: needs {library} (pip install {library})"
+
+
+def test_a_writer_without_a_library_passes_the_check():
+    check(["csv"])

@@ -42,6 +42,9 @@ class CsvFiles:
                 file.write(_line([step, *(_cell(values.get(name)) for name in table.columns[1:])]))
                 table.steps.add(step)
 
+    def picture(self, name: str, path: Path) -> None:
+        """Does nothing: a table has no pictures."""
+
     def close(self) -> None:
         """Does nothing: every row is in its file when `write` returns."""
 

@@ -37,6 +37,11 @@ class MetricsLog:
         for writer in self.writers:
             writer.write(stage, step, values)
 
+    def picture(self, name: str, path: Path) -> None:
+        """Passes a figure of the report to the writers: its name and its PNG file."""
+        for writer in self.writers:
+            writer.picture(name, path)
+
     def close(self) -> None:
         """Closes the writers. The log itself stays usable."""
         for writer in self.writers:
