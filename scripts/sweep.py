@@ -3,10 +3,12 @@
     python scripts/sweep.py --config=configs/digits.py:few --config.synthesis.step_size=0.1,0.01 --config.seed=0,1,2
 
 A field with commas in its value is part of the grid; other arguments go to each run. `--random=20` draws 20 of the
-combinations, with the seed `--draw_seed`. Runs that would train the same teacher share that of the first one.
+combinations, with the seed `--draw_seed`.
 
-Each run has a folder `<workdir>/<values>`. The default workdir is `runs/sweep-<config name>[-<variant>]`. An unfinished
-run is resumed, and a finished one is used as it is. A failed run is named at the end, after all others.
+Each run has a folder `<workdir>/<values>`. Runs that would train the same teacher share that of a run of its own, in
+`<workdir>/teacher-<values>`. The default workdir is `runs/sweep-<config name>[-<variant>]`. An unfinished run is
+resumed, and a finished one is used as it is. So a sweep may be extended by more values. A failed run is named at the
+end, after all others.
 
 Runs follow one another. `--devices=0,1,2` runs one at a time on each of these GPUs, as in CUDA_VISIBLE_DEVICES.
 
@@ -16,6 +18,7 @@ and draws the students' accuracies to `--figure`. Accuracies are on test data, s
 
 import queue
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,9 +28,11 @@ from cake_jax.report import comparison
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.types import CakeError
 
+_TEACHER_ALONE = [f"--config.run.{stage}=False" for stage in ("synthesis", "student", "evaluation")]
+
 
 def main() -> None:
-    """Runs all points, first those that train a teacher, then those that share one."""
+    """Trains each teacher once, and then runs all points."""
     flags, others = many_runs.parse(
         __doc__,
         {
@@ -43,33 +48,35 @@ def main() -> None:
         sys.exit(f"error: {error}")
     path, _, variant = flags.config.partition(":")
     workdir = flags.workdir or Path("runs", "-".join(filter(None, ("sweep", Path(path).stem, variant))))
-    first: dict[Any, grid.Point] = {}
-    for point in points:
-        first.setdefault(point.of_teacher, point)
-    done: dict[grid.Point, dict[str, Any] | str] = {}
     free: queue.SimpleQueue[str] = queue.SimpleQueue()
     for device in flags.devices:
         free.put(device)
 
-    def run(point: grid.Point) -> dict[str, Any] | str:
+    def run(folder: Path, arguments: Sequence[str]) -> dict[str, Any] | str:
         """The results of one run, or the message of its failure."""
-        device, owner = free.get(), first[point.of_teacher]
-        arguments, of_owner = [*rest, *point.arguments], done.get(owner)
-        if isinstance(of_owner, dict) and of_owner["seconds"]["teacher"]:  # it trained its teacher
-            arguments.append(f"--config.teacher.from_run={workdir / owner.folder}")
+        device = free.get()
+        # Bars of several runs would overwrite each other.
+        quiet = ["--quiet"] if len(flags.devices) > 1 else []
         try:
-            if len(flags.devices) > 1:
-                arguments.append("--quiet")  # bars of several runs would overwrite each other
             visible = {"CUDA_VISIBLE_DEVICES": device} if device else {}
-            return many_runs.run(flags.config, workdir / point.folder, arguments, visible)
+            return many_runs.run(flags.config, folder, [*rest, *arguments, *quiet], visible)
         except SystemExit as failure:
             return str(failure)
         finally:
             free.put(device)
 
+    def train(teacher: grid.Point) -> list[str]:
+        """Trains a teacher. Returns the argument with which others use it, or nothing if none had to be trained."""
+        folder = workdir / "-".join(filter(None, ("teacher", teacher.folder)))
+        results = run(folder, [*teacher.arguments, *_TEACHER_ALONE])
+        has_trained = isinstance(results, dict) and results["seconds"]["teacher"]
+        return [f"--config.teacher.from_run={folder}"] if has_trained else []
+
+    teachers = list(dict.fromkeys(point.teacher for point in points))
     with ThreadPoolExecutor(len(flags.devices)) as pool:
-        for turn in ([*first.values()], [point for point in points if first[point.of_teacher] is not point]):
-            done.update(zip(turn, pool.map(run, turn), strict=True))
+        shared = dict(zip(teachers, pool.map(train, teachers), strict=True))
+        ended = pool.map(lambda point: run(workdir / point.folder, [*point.arguments, *shared[point.teacher]]), points)
+        done = dict(zip(points, ended, strict=True))
     runs, failures = [], []
     for point in points:
         results = done[point]

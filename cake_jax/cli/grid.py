@@ -34,12 +34,12 @@ class Point(NamedTuple):
     @property
     def folder(self) -> str:
         """The name of the run's folder."""
-        return self._text(self.values).replace("/", "_").replace(", ", ",") or "run"
+        return self._text(self.values).replace("/", "_").replace(", ", ",")
 
     @property
-    def of_teacher(self) -> tuple[tuple[str, str], ...]:
+    def teacher(self) -> "Point":
         """The values on which the teacher depends. Points with the same values can share a teacher."""
-        return tuple((field, value) for field, value in self.values if field.startswith(_OF_TEACHER))
+        return Point(tuple((field, value) for field, value in self.values if field.startswith(_OF_TEACHER)))
 
     def _text(self, values: Sequence[tuple[str, str]]) -> str:
         """Fields with the last part of their names if it tells them apart, and their values."""
@@ -82,8 +82,10 @@ def points(fields: dict[str, list[str]], count: int = 0, seed: int = 0) -> list[
       seed: Seed of the draw.
 
     Raises:
-      CakeError: A value occurs twice, or `count` is negative.
+      CakeError: There are no fields, a value occurs twice, or `count` is negative.
     """
+    if not fields:
+        raise CakeError("a sweep needs a field with several values, such as --config.seed=0,1,2")
     for field, values in fields.items():
         if len(set(values)) < len(values):
             raise CakeError(f"{field}: {','.join(values)} has a value twice")

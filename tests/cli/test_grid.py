@@ -40,7 +40,6 @@ def test_points_are_all_combinations_in_order():
     assert [point.arguments for point in points] == [
         [f"--config.seed={seed}", f"--config.method={method}"] for seed in (0, 1) for method in ("cake", "lake")
     ]
-    assert grid.points({}) == [grid.Point(())]
 
 
 def test_drawn_points_are_different_points_of_the_grid():
@@ -62,11 +61,12 @@ def test_titles_and_folders_have_the_shortest_names_that_differ():
     point = grid.Point(tuple(names.items()))
     assert point.title == "teacher.epochs=3, student.epochs=4, start=a/b"
     assert point.folder == "teacher.epochs=3,student.epochs=4,start=a_b,seed=7"
-    assert point.of_teacher == (("config.teacher.epochs", "3"), ("config.seed", "7"))
+    assert point.teacher == grid.Point((("config.teacher.epochs", "3"), ("config.seed", "7")))
     assert grid.Point((("config.seed", "7"),)).title == "all seeds"
-    assert grid.Point(()).folder == "run"
+    assert grid.Point(()).folder == ""
 
 
 def test_wrong_grids_are_refused():
     assert message_of(grid.points, {"config.seed": ["0", "0"]}) == "config.seed: 0,0 has a value twice"
-    assert message_of(grid.points, {}, -1) == "random: -1 is below 0"
+    assert message_of(grid.points, {"config.seed": ["0", "1"]}, -1) == "random: -1 is below 0"
+    assert message_of(grid.points, {}).startswith("a sweep needs a field with several values")

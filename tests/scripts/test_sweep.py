@@ -45,10 +45,12 @@ def test_every_combination_is_run_with_its_values(swept):
             config = json.loads((path / "config.json").read_text())
             assert (config["synthesis"]["num_steps"], config["seed"]) == (steps, seed)
             assert config["synthesis"]["step_size"] == 0.5
-    assert len(list((folder / "runs" / "sweep-tiny").iterdir())) == 4
+    folders = {path.name for path in (folder / "runs" / "sweep-tiny").iterdir()}
+    assert {name for name in folders if name.startswith("teacher")} == {"teacher-seed=4", "teacher-seed=5"}
+    assert len(folders) == 6
 
 
-def test_runs_of_a_seed_share_the_teacher_of_the_first(swept):
+def test_runs_of_a_seed_share_a_teacher_of_its_own_run(swept):
     folder, _ = swept
     of = {
         (steps, seed): load_run(folder / "runs" / "sweep-tiny" / f"num_steps={steps},seed={seed}")
@@ -57,7 +59,11 @@ def test_runs_of_a_seed_share_the_teacher_of_the_first(swept):
     }
     for seed in (4, 5):
         jax.tree.map(np.testing.assert_array_equal, of[2, seed].teacher.variables, of[3, seed].teacher.variables)
-        assert of[2, seed].results["seconds"]["teacher"] > 0 == of[3, seed].results["seconds"]["teacher"]
+        assert of[2, seed].results["seconds"]["teacher"] == of[3, seed].results["seconds"]["teacher"] == 0
+        teacher = load_run(folder / "runs" / "sweep-tiny" / f"teacher-seed={seed}")
+        jax.tree.map(np.testing.assert_array_equal, of[2, seed].teacher.variables, teacher.teacher.variables)
+        assert teacher.results["seconds"]["teacher"] > 0
+        assert teacher.results["samples"]["count"] == 0
     assert of[2, 4].results["teacher"] != of[2, 5].results["teacher"]
 
 
@@ -77,8 +83,16 @@ def test_the_table_the_file_and_the_figure_hold_all_runs(swept):
 def test_a_second_call_runs_nothing_again(swept):
     folder, first = swept
     again = in_process.call(folder, "sweep.py", *ARGUMENTS)
-    assert again.count("nothing to do") == 4
+    assert again.count("nothing to do") == 6
     assert again[again.index("| settings") :].splitlines() == first[first.index("| settings") :].splitlines()
+
+
+def test_a_sweep_is_extended(swept):
+    folder, _ = swept
+    more = [ARGUMENTS[1].replace("2,3", "1,2,3") if "num_steps" in argument else argument for argument in ARGUMENTS]
+    again = in_process.call(folder, "sweep.py", *more)
+    assert again.count("nothing to do") == 6
+    assert len(list((folder / "runs" / "sweep-tiny").iterdir())) == 8
 
 
 def test_a_failed_run_is_named_after_the_others(tmp_path, monkeypatch):
@@ -87,7 +101,7 @@ def test_a_failed_run_is_named_after_the_others(tmp_path, monkeypatch):
 
     def run(config, workdir, arguments, environment):
         asked.append((workdir.name, environment))
-        if "seed=1" in workdir.name:
+        if workdir.name == "seed=1":
             sys.exit("error: this run failed: the command")
         results = json.loads(RESULTS)
         return results | {"seed": int(workdir.name[-1])}
@@ -101,7 +115,8 @@ def test_a_failed_run_is_named_after_the_others(tmp_path, monkeypatch):
         runpy.run_path(str(runs.ROOT / "scripts" / "sweep.py"), run_name="__main__")
     assert ended.value.code == "error: this run failed: the command"
     assert [run["seed"] for run in json.loads((tmp_path / "out.json").read_text())["runs"]] == [0, 2]
-    assert [name for name, _ in sorted(asked, key=str)] == ["seed=0", "seed=1", "seed=2"]
+    names = [f"{kind}seed={seed}" for kind in ("", "teacher-") for seed in range(3)]
+    assert [name for name, _ in sorted(asked, key=str)] == names
     assert {environment["CUDA_VISIBLE_DEVICES"] for _, environment in asked} == {"3", "5"}
 
 
@@ -123,6 +138,7 @@ RESULTS = json.dumps(
 @pytest.mark.parametrize(
     ("argument", "line"),
     [
+        ("--config.seed=1", "error: a sweep needs a field with several values, such as --config.seed=0,1,2"),
         ("--random=two", "error: random: two is not a whole number"),
         ("--config.seed=1,1", "error: config.seed: 1,1 has a value twice"),
         ("--randm=2", "error: '--randm=2' is no flag; see --help; did you mean random?"),
