@@ -86,7 +86,7 @@ def test_a_run_uses_the_added_method_model_data_set_figure_evaluator_and_writer(
     figures = len(list(tmp_path.rglob("*.png")))
     expected = ["teacher"] * 2 + ["synthesis"] * 2 + ["student"] * 2 + ["evaluation"] + ["figure"] * figures
     assert [line.split()[0] for line in lines] == expected
-    assert f"figure histogram: {tmp_path / 'figures' / 'histogram.png'}" in lines
+    assert f"figure confidence: {tmp_path / 'figures' / 'confidence.png'}" in lines
 
 
 def test_a_run_uses_the_added_data_prior_and_start(tmp_path: Path) -> None:

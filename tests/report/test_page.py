@@ -56,7 +56,7 @@ def written(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
 
     def write(**run):
-        report.write(made_up.record(tmp_path, **run))
+        report.page.write(made_up.record(tmp_path, **run))
         return Page((tmp_path / "report.html").read_text())
 
     return write
