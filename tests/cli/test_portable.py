@@ -11,6 +11,7 @@ from cake_jax import parallel
 ELSEWHERE = """
 import os, sys
 del os.sched_getaffinity, os.sched_setaffinity
+os.process_cpu_count = os.cpu_count  # Python 3.13 defines it so where the calls above are missing
 sys.modules["fcntl"] = None
 from cake_jax.cli import main
 main()
