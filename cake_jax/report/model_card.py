@@ -32,7 +32,9 @@ def write(record: Record) -> None:
 def _teacher(config: dict, num_params: int | None) -> str:
     """Where the teacher comes from, and its size."""
     black_box, teacher = config["black_box"], config["teacher"]
-    source = black_box["url"] or black_box["function"] or teacher["weights"] or teacher["from_run"]
+    name, source = teacher["model"]["name"], black_box["url"] or black_box["function"] or teacher["from_run"]
     size = f"{num_params:,} parameters" if num_params else "of unknown size"
-    origin = f"from `{source}`" if source else f"`{teacher['model']['name']}`, trained on `{config['dataset']['name']}`"
-    return f"{origin}, {size}"
+    if source:
+        return f"from `{source}`, {size}"
+    origin = f"from `{teacher['weights']}`" if teacher["weights"] else f"trained on `{config['dataset']['name']}`"
+    return f"`{name}` {origin}, {size}"

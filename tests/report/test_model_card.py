@@ -30,7 +30,7 @@ def test_the_card_says_what_the_student_is_and_how_good(card):
     text = card({"student.model.name": "lenet5", "dataset.name": "mnist"})
     for part in (
         "| architecture | `lenet5` with the options `{}`, 942 parameters |",
-        "| teacher | `mlp`, trained on `mnist`, 12,345 parameters |",
+        "| teacher | `mlp` trained on `mnist`, 12,345 parameters |",
         "| method | `cake`, 2,000 samples, 2,000 forward passes and 500,000 gradients of the teacher |",
         "| config | `default`, seed 3 |",
         "| made with | abc, JAX 1.2, 2026-01-02 |",
@@ -60,9 +60,14 @@ def test_unknown_values_are_not_measured(card):
     fields = {"black_box.url": "https://teacher/answers"}
     text = card(fields, {**made_up.NOT_EVALUATED, "student": student, "method": "real"})
     assert text.count("not measured") == 3
-    assert "No real data were at hand." in text
+    assert "It was not measured on real data." in text
     assert "| teacher | from `https://teacher/answers`, of unknown size |" in text
     assert "It learned from real training examples." in text
+
+
+def test_the_teacher_of_a_file_is_named_with_its_architecture(card):
+    fields = {"teacher.weights": "mine.safetensors", "teacher.model.name": "resnet18"}
+    assert "| teacher | `resnet18` from `mine.safetensors`, 12,345 parameters |" in card(fields)
 
 
 def test_a_run_without_student_has_no_card(card, tmp_path):
