@@ -16,7 +16,7 @@ from cake_jax.types import CakeError
 
 
 def main() -> None:
-    """Loads the runs, and prints and writes what they have in common and what not."""
+    """Prints the results of the runs and the settings in which they differ, and writes the page."""
     parser = Parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="folders of finished runs")
     parser.add_argument("--out", type=Path, help="HTML file for the page")

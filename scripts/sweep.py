@@ -2,11 +2,11 @@
 
     python scripts/sweep.py --config=configs/digits.py:few --config.synthesis.step_size=0.1,0.01 --config.seed=0,1,2
 
-A field with commas in its value is part of the grid; other arguments go to each run. `--random=20` draws 20 of the
-combinations, with the seed `--draw_seed`.
+A field with several values, separated by commas, is part of the grid. All other arguments go to each run. `--random=20`
+draws 20 of the combinations, with the seed `--draw_seed`.
 
-Each run has a folder `<workdir>/<values>`. Runs that would train the same teacher share that of a run of its own, in
-`<workdir>/teacher-<values>`. The default workdir is `runs/sweep-<config name>[-<variant>]`. An unfinished run is
+Each run has a folder `<workdir>/<values>`. Each teacher is trained once, in `<workdir>/teacher-<values>`, and all runs
+that need the same teacher use it. The default workdir is `runs/sweep-<config name>[-<variant>]`. An unfinished run is
 resumed, and a finished one is used as it is. So a sweep may be extended by more values. A failed run is named at the
 end, after all others.
 

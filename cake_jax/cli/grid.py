@@ -59,7 +59,7 @@ def parse(arguments: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
         quotes separates nothing.
 
     Returns:
-      The values of each field with more than one, and all other arguments.
+      The fields with several values, each with its values, and all other arguments.
     """
     fields: dict[str, list[str]] = {}
     others = []

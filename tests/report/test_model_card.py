@@ -60,7 +60,7 @@ def test_unknown_values_are_not_measured(card):
     fields = {"black_box.url": "https://teacher/answers"}
     text = card(fields, {**made_up.NOT_EVALUATED, "student": student, "method": "real"})
     assert text.count("| not measured |") == 3
-    assert "It was not measured on real data." in text
+    assert "The student was not measured on real data." in text
     assert "| teacher | from `https://teacher/answers`, of unknown size |" in text
     assert "It learned from real training examples." in text
 

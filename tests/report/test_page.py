@@ -139,7 +139,7 @@ def test_page_of_a_run_without_evaluation(written):
         ({}, ["student is right 87.5 %", "teacher is right 91.2 %", "guessing is right 33.3 %"], ["real training"]),
         ({}, ["student agrees with teacher 93.8 %", "2,000 synthetic samples", "500,000 gradients"], ["not measured"]),
         ({}, ["of 12,345 parameters", "942 parameters"], []),
-        ({"method": "real"}, ["2,000 real training examples"], ["It saw no real data"]),
+        ({"method": "real"}, ["2,000 real training examples"], ["saw no real data", "without data"]),
         (made_up.NOT_EVALUATED, [], ["is right", "agrees with teacher 9"]),
         ({"warnings": ["the student fell"]}, ["The student fell."], []),
         (

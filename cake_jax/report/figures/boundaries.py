@@ -24,7 +24,7 @@ def drawing(record: Record) -> Drawing | None:
         return None
     caption = (
         "The colour of the ground is the class that a model gives to a point. Circles are real test data, which the "
-        "student never saw. Triangles are samples, and lines connect the samples of a set."
+        "student never saw. Triangles are samples, at most 1,000. Lines connect the samples of the first sets."
     )
     figure = decision_boundaries(teacher, {"student": (record.student, store.select())}, record.dataset)
     return Drawing("How teacher and student divide the plane", caption, figure)

@@ -11,7 +11,7 @@ _START = "_start"
 _LABELS = {
     "cls": "classification loss",
     "contr": "contrastive loss",
-    "prior": "roughness of the samples",
+    "prior": "weighted data priors",
     "entropy": "loss of unequal classes",
     "target_accuracy": "made for the class that\nthe teacher sees",
     "class_balance": "balance of the classes",
