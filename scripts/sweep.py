@@ -25,6 +25,7 @@ from typing import Any
 
 from cake_jax.cli import grid, many_runs
 from cake_jax.report import comparison
+from cake_jax.run.run_folder import METRICS
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.types import CakeError
 
@@ -83,7 +84,7 @@ def main() -> None:
         if isinstance(results, str):
             failures.append(results)
         else:
-            gaps = comparison.logit_gaps(MetricsLog(workdir / point.folder / "metrics.jsonl"))
+            gaps = comparison.logit_gaps(MetricsLog(workdir / point.folder / METRICS))
             runs.append({"title": point.title, **results, "logit_gaps": gaps, "values": dict(point.values)})
     if runs:
         print(comparison.table(runs, heading="settings"))

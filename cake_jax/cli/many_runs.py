@@ -118,7 +118,9 @@ def finished(folders: Sequence[str | Path]) -> list[FinishedRun]:
 
 def write(path: Path, runs: list[dict[str, Any]]) -> None:
     """Writes the command line of this process and the results of its runs, without their own commands, as JSON."""
-    for run in runs:
-        run["environment"].pop("command", None)
-    content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": runs}
+    kept = [
+        {**run, "environment": {name: value for name, value in run["environment"].items() if name != "command"}}
+        for run in runs
+    ]
+    content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": kept}
     path.write_text(json.dumps(content, indent=1) + "\n")

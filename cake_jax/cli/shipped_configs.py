@@ -25,13 +25,9 @@ def path_of(config: str) -> str:
         return config
     names = sorted(path.stem for path in FOLDER.glob("*.py")) if FOLDER else []
     if name not in names:
-        raise CakeError(f"config: there is no config '{name}'{checks.did_you_mean(name, names) or in_words(names)}")
+        advice = checks.did_you_mean(name, names) or f"; name a file, or one of {', '.join(names)}"
+        raise CakeError(f"config: there is no config '{name}'{advice}")
     return f"{FOLDER}/{name}.py{colon}{variant}"
-
-
-def in_words(names: Sequence[str]) -> str:
-    """The end of a message that lists the names."""
-    return f"; name a file, or one of {', '.join(names)}" if names else ""
 
 
 def with_paths(argv: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import base64
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 import matplotlib
@@ -77,7 +77,12 @@ def write(record: Record) -> None:
 
 def _picture(name: str, drawing: Drawing, path: Path) -> Picture:
     drawing.figure.savefig(path, dpi=120)
-    return Picture(name, drawing, base64.b64encode(path.read_bytes()).decode())
+    return Picture(name, drawing, embedded(path))
+
+
+def embedded(path: Path) -> str:
+    """The content of a file in base64."""
+    return base64.b64encode(path.read_bytes()).decode()
 
 
 def _html(record: Record, pictures: list[Picture]) -> str:
@@ -107,23 +112,21 @@ def class_rows(answers: Answers, names: tuple[str, ...]) -> list[ClassRow]:
     if answers.classes is None:
         return []
 
-    def share(equal: np.ndarray, own: np.ndarray) -> float:
-        return float(equal[own].mean())
-
-    rows, student = [], answers.student.argmax(-1)
-    teacher = None if answers.teacher is None else answers.teacher.argmax(-1)
+    rows = []
     for number, name in enumerate(names):
         own = answers.classes == number
         if own.any():
-            of_teacher = None if teacher is None else share(teacher == number, own)
-            agreement = None if teacher is None else share(teacher == student, own)
-            rows.append(ClassRow(name, int(own.sum()), of_teacher, share(student == number, own), agreement))
+            student = answers.student[own].argmax(-1)
+            teacher = None if answers.teacher is None else answers.teacher[own].argmax(-1)
+            of_teacher = None if teacher is None else float(np.mean(teacher == number))
+            agreement = None if teacher is None else float(np.mean(teacher == student))
+            rows.append(ClassRow(name, len(student), of_teacher, float(np.mean(student == number)), agreement))
     return rows
 
 
-def percent(value: Any) -> str:
+def _percent(value: float | None) -> str:
     """A share as a text in percent, or `not measured`."""
     return "not measured" if value is None else f"{100 * value:.1f} %"
 
 
-TEMPLATES.filters["percent"] = percent
+TEMPLATES.filters["percent"] = _percent

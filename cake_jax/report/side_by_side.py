@@ -1,6 +1,5 @@
 """Finished runs side by side: a table of their results, the settings in which they differ, and a page."""
 
-import base64
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any, NamedTuple
 from cake_jax.files import write_atomically
 from cake_jax.report.comparison import COLUMNS
 from cake_jax.report.figures import FIGURES
-from cake_jax.report.page import TEMPLATES
+from cake_jax.report.page import TEMPLATES, embedded
 from cake_jax.report.tables import markdown, run_figures
 
 
@@ -74,7 +73,7 @@ def write(path: Path, runs: Sequence[FinishedRun]) -> None:
 def _pictures(name: str, runs: Sequence[FinishedRun]) -> list[tuple[str, str]]:
     """The names of the runs that have a figure, and its PNG file in base64."""
     paths = [(run.name, run.folder / "figures" / f"{name}.png") for run in runs]
-    return [(run, base64.b64encode(path.read_bytes()).decode()) for run, path in paths if path.exists()]
+    return [(run, embedded(path)) for run, path in paths if path.exists()]
 
 
 def _text(value: float) -> str:

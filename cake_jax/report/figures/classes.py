@@ -4,11 +4,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cake_jax.report.drawing import Drawing
-from cake_jax.report.figures.style import COLORS
+from cake_jax.report.figures.style import COLORS, MOST_NAMED
 from cake_jax.report.record import Record
 
-# With more classes, their names do not fit.
-_MOST_NAMED = 20
 # More samples are not counted, because they would all be read from the disk for one figure.
 _MOST_COUNTED = 200_000
 
@@ -42,7 +40,7 @@ def histogram(counts: np.ndarray, names: tuple[str, ...]) -> Figure:
     axes.bar(range(len(counts)), counts, color=COLORS(0))
     axes.axhline(counts.mean(), linestyle="--", color=COLORS(7), label="all classes equal")
     axes.set(xlabel="class", ylabel="samples")
-    if len(counts) <= _MOST_NAMED:
+    if len(counts) <= MOST_NAMED:
         axes.set_xticks(range(len(counts)), names, rotation=90 if max(map(len, names)) > 6 else 0)
     axes.set_ylim(0, 1.3 * max(counts.max(), 1))
     axes.legend(frameon=False, loc="upper right")

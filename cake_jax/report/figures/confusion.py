@@ -4,10 +4,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cake_jax.report.drawing import Drawing
+from cake_jax.report.figures.style import MOST_NAMED
 from cake_jax.report.record import Record
-
-# With more classes, a cell is too small for a number or a name.
-_MOST_NAMED = 20
 
 
 def drawing(record: Record) -> Drawing | None:
@@ -36,12 +34,12 @@ def confusion(teacher: np.ndarray, student: np.ndarray, names: tuple[str, ...]) 
     counts = np.zeros((count, count))
     np.add.at(counts, (teacher, student), 1)
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 2.0 + (0.42 * count if count <= _MOST_NAMED else 4.0)
+    size = 2.0 + (0.42 * count if count <= MOST_NAMED else 4.0)
     figure = Figure(figsize=(size, size - 0.6), layout="constrained")
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     axes.set(xlabel="student", ylabel="teacher")
-    if count <= _MOST_NAMED:
+    if count <= MOST_NAMED:
         axes.set_xticks(range(count), names, rotation=90 if max(map(len, names)) > 2 else 0)
         axes.set_yticks(range(count), names)
         for (row, column), share in np.ndenumerate(shares):

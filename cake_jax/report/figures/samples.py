@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.figure import Figure
+from scipy.special import softmax
 
 from cake_jax.report.drawing import Drawing
 from cake_jax.report.record import Record
@@ -14,7 +15,7 @@ _LONGEST_NAME = 11
 
 
 def drawing(record: Record) -> Drawing | None:
-    """Draws sets of several mini-batches of a run. None unless the run has samples that are images."""
+    """Draws the beginnings of several mini-batches of a run. None unless the run has samples that are images."""
     store, spec = record.samples, record.spec
     if not store.count or spec is None or not spec.is_image:
         return None
@@ -40,8 +41,7 @@ def sample_grid(batches: Mapping[int, SampleBatch], spec: DataSpec) -> Figure:
     figure = Figure(figsize=(0.9 * columns + 0.9, 1.15 * len(batches)), layout="constrained")
     axes = figure.subplots(len(batches), columns, squeeze=False)
     for row, (number, samples) in enumerate(batches.items()):
-        logits = samples.logits - samples.logits.max(axis=1, keepdims=True)
-        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        probabilities = softmax(samples.logits, axis=1)
         step_size = f"\n{samples.step_size[0]:.2g}" if samples.step_size[0] else ""
         axes[row, 0].text(-0.1, 0.5, f"{number}{step_size}", transform=axes[row, 0].transAxes, ha="right", va="center")
         for column in range(min(columns, len(samples.x))):

@@ -5,6 +5,8 @@ from typing import Any
 import matplotlib
 
 COLORS = matplotlib.colormaps["tab10"]
+# With more classes, neither their names nor numbers for each fit.
+MOST_NAMED = 20
 # The report shows figures without background, so their lines and texts must be readable on white and on black.
 _GRAY = "#777777"
 ON_ANY_BACKGROUND: Any = {

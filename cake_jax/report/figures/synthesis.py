@@ -1,5 +1,7 @@
 """Curves of a method's diagnostics over the mini-batches."""
 
+from typing import Any
+
 from matplotlib.figure import Figure
 
 from cake_jax.report.drawing import Drawing
@@ -29,11 +31,12 @@ _SHARES = ("target_accuracy", "class_balance", "confidence", "intended", "studen
 
 def drawing(record: Record) -> Drawing | None:
     """Draws the curves of a run. None if no samples were made, or if no diagnostic changes."""
-    panels = _panels(record.log)
+    rows = record.log.read("synthesis")
+    panels = _panels(rows)
     if not panels:
         return None
     caption = "Each point is one mini-batch of samples."
-    if any(f"{name}{_START}" in record.log.read("synthesis")[0] for name in panels):
+    if any(f"{name}{_START}" in rows[0] for name in panels):
         caption += " Two lines are the values before the first and after the last step."
     if "step_size" in panels:
         caption += (
@@ -49,7 +52,8 @@ def synthesis_curves(log: MetricsLog) -> Figure:
     Args:
       log: The metrics of the run.
     """
-    rows, names = log.read("synthesis"), _panels(log)
+    rows = log.read("synthesis")
+    names = _panels(rows)
     batches = [row["step"] for row in rows]
     lines = -(-len(names) // 2)
     figure = Figure(figsize=(7, 2.4 * lines), layout="constrained")
@@ -72,9 +76,8 @@ def synthesis_curves(log: MetricsLog) -> Figure:
     return figure
 
 
-def _panels(log: MetricsLog) -> list[str]:
+def _panels(rows: list[dict[str, Any]]) -> list[str]:
     """The diagnostics that are not the same for all mini-batches, such as a loss whose weight is 0."""
-    rows = log.read("synthesis")
     names = [
         name for name in (rows[0] if rows else ()) if name not in ("step", "stage", "seconds") and _START not in name
     ]
