@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 
 import in_process
@@ -86,8 +87,8 @@ def test_a_second_call_runs_nothing_again(swept):
     assert again[again.index("| settings") :].splitlines() == first[first.index("| settings") :].splitlines()
 
 
-def test_a_sweep_is_extended(swept):
-    folder, _ = swept
+def test_a_sweep_is_extended(swept, tmp_path):
+    folder = shutil.copytree(swept[0], tmp_path / "copy")
     more = [ARGUMENTS[1].replace("2,3", "1,2,3") if "num_steps" in argument else argument for argument in ARGUMENTS]
     again = in_process.call(folder, "sweep.py", *more)
     assert again.count("nothing to do") == 6
