@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from cake_jax import checks, data, methods
 from cake_jax.black_box import QuerySettings
 from cake_jax.black_box.answer_kinds import KINDS
+from cake_jax.config.baseline import noise_config
 from cake_jax.config.fields import check_fields
 from cake_jax.data import DataSettings
 from cake_jax.methods.method import GuideSettings, within_budget
@@ -80,6 +81,7 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
         metrics_writers=tuple(name for name in metrics.WRITERS if config.log[name]),
         profile=config.log.profile,
         document=_document(config, teacher, samples, student),
+        baseline=None,
     )
     metrics.check(settings.metrics_writers)
     methods.check_access(config.method, settings.access)
@@ -99,6 +101,8 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
         raise CakeError("run.synthesis: off, so name a finished run in synthesis.from_run")
     if black_box:
         _check_budget(settings, black_box.queries.budget, views)
+    if stages.baseline:
+        settings = dataclasses.replace(settings, baseline=resolve(noise_config(config, settings), workdir))
     return settings
 
 

@@ -24,6 +24,11 @@ class Queries(NamedTuple):
     forward: int = 0
     gradient: int = 0
 
+    @property
+    def evaluations(self) -> int:
+        """The cost in forward passes of the teacher. A gradient counts as three."""
+        return self.forward + 3 * self.gradient
+
 
 class Round(NamedTuple):
     """The result of a round.

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from cake_jax.methods import Queries
+
 
 class RunFigures(NamedTuple):
     """The main results of a run. A value that was not measured is None.
@@ -24,6 +26,9 @@ class RunFigures(NamedTuple):
       forward_queries: Number of forward queries, of synthesis and student.
       gradient_queries: Number of gradient queries, of synthesis and student.
       teacher_queries: Number of queries of both kinds.
+      baseline_accuracy: Accuracy of the baseline's student on the test set, 0 to 1.
+      baseline_agreement: Its agreement with the teacher, 0 to 1.
+      baseline_evaluations: Evaluations of the teacher that the baseline cost, where a gradient counts as three.
       seconds: Seconds of each stage, and their `total`.
       logit_gaps: Result of `comparison.logit_gaps`. None if `results` does not hold it.
       starts_agreement: Result of `evaluation.starts_agreement`. None if `results` does not hold it.
@@ -44,15 +49,24 @@ class RunFigures(NamedTuple):
     forward_queries: int
     gradient_queries: int
     teacher_queries: int
+    baseline_accuracy: float | None
+    baseline_agreement: float | None
+    baseline_evaluations: int | None
     seconds: dict[str, float]
     logit_gaps: dict[str, float] | None
     starts_agreement: float | None
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the teacher that the run cost, where a gradient counts as three."""
+        return Queries(self.forward_queries, self.gradient_queries).evaluations
 
 
 def run_figures(results: dict[str, Any]) -> RunFigures:
     """Reads the main results from the content of a run's `results.json`."""
     teacher, student, samples = results["teacher"], results["student"], results["samples"]
-    queries = results["queries"].values()
+    queries, baseline = results["queries"].values(), results.get("baseline") or {}
+    of_baseline = [Queries(**stage).evaluations for stage in baseline.get("queries", {}).values()]
     return RunFigures(
         method=results["method"],
         seed=results["seed"],
@@ -69,6 +83,9 @@ def run_figures(results: dict[str, Any]) -> RunFigures:
         forward_queries=sum(stage["forward"] for stage in queries),
         gradient_queries=sum(stage["gradient"] for stage in queries),
         teacher_queries=samples["teacher_queries"],
+        baseline_accuracy=baseline.get("test_accuracy"),
+        baseline_agreement=baseline.get("test_agreement"),
+        baseline_evaluations=sum(of_baseline) if baseline else None,
         seconds=results["seconds"],
         logit_gaps=results.get("logit_gaps"),
         starts_agreement=results.get("starts_agreement"),
@@ -87,6 +104,7 @@ def summary_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
         ("teacher test accuracy", _accuracy(run.teacher_accuracy, run.teacher_params)),
         ("student test accuracy", _accuracy(run.student_accuracy, run.student_params)),
         ("student agrees with teacher", _text(run.agreement, "{:.2%}")),
+        *([("student of noise", _text(run.baseline_accuracy, "{:.2%}"))] if run.baseline_evaluations else []),
         ("KL(teacher || student)", _text(run.kl, "{:.4f} nats")),
         ("synthetic samples", f"{run.samples:,} of {run.num_steps} steps"),
         ("teacher queries", f"{run.teacher_queries:,}"),

@@ -80,15 +80,17 @@ def describe(settings: RunSettings) -> str:
             f"{synthesis.num_steps} steps; teacher queries: {queries.gradient:,} gradient, "
             f"{queries.forward:,} forward; {'at least' if is_bound else 'about'} {duration(seconds)}"
         )
-    if stages.student:
-        student, answer, size = settings.student, 0.0, synthesis.num_samples
-        if source := settings.samples.from_run:
+    for stage, one in (("student", settings), ("baseline", settings.baseline)) if stages.student else ():
+        if one is None:
+            continue
+        student, answer, size = one.student, 0.0, one.samples.synthesis.num_samples
+        if source := one.samples.from_run:
             store = SampleStore(Path(source) / run_folder.SAMPLES)
-            size = store.count_of(store.with_step_size(settings.samples.min_step_size, settings.samples.max_step_size))
+            size = store.count_of(store.with_step_size(one.samples.min_step_size, one.samples.max_step_size))
         if student.views.ask and settings.teacher.source != "query":
             answer = _answer_flops(_abstract(_teacher_model(settings.teacher), settings.spec))
         lines.append(
-            _training_line("student", student.model, settings.spec, student.training, size, rate, student.views, answer)
+            _training_line(stage, student.model, settings.spec, student.training, size, rate, student.views, answer)
         )
     lines.append("evaluation on the real test set" if stages.evaluation else "no evaluation")
     return "\n".join(lines)

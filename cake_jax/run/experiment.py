@@ -93,6 +93,9 @@ def _run_stages(
         student = trained_student(run_keys.student, settings, box or teacher, folder, store, log, watch)
         warn(warning_signs.of_student(log, num_classes))
 
+        # Baseline: a run of its own within the folder
+        of_noise = _baseline(settings, workdir, names, watch.quiet)
+
         # Only the first process evaluates and reports
         if not parallel.is_first():
             parallel.wait_for_all("results")
@@ -106,7 +109,7 @@ def _run_stages(
         )
 
         # Results and report
-        collected = results_lib.collect(settings, teacher, student, store, figures, log)
+        collected = results_lib.collect(settings, teacher, student, store, figures, log, of_noise)
         of_teacher, of_student = collected["teacher"], collected["student"]
         warn(warning_signs.of_results(of_teacher["test_accuracy"], of_student["test_agreement"], num_classes))
         ledger = {"queries": box.queries} if box else None
@@ -127,6 +130,20 @@ def _run_stages(
         print(report.summary(results))
     print(f"report: {workdir / run_folder.REPORT}")
     return results
+
+
+def _baseline(settings: RunSettings, workdir: Path, names: dict[str, str], quiet: bool) -> dict[str, Any] | None:
+    """The results of the baseline's run. None if the run has no baseline."""
+    if settings.baseline is None:
+        return None
+    folder = workdir / run_folder.BASELINE
+    done = run_folder.saved_results(folder)
+    if done is not None:
+        return done
+    if parallel.is_first() and not quiet:
+        print("baseline: a student of noise")
+    of_noise = settings.baseline.with_teacher_of(workdir)
+    return run(of_noise, folder, config_name=names["config_name"], variant=names["variant"], quiet=quiet)
 
 
 def _check_sources(settings: RunSettings, *, has_teacher: bool) -> None:

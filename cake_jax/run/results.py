@@ -28,6 +28,7 @@ def collect(
     store: SampleStore,
     figures: dict[str, Any],
     log: MetricsLog,
+    baseline: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of `results.json` without the config's name. A value that was not measured is None.
 
@@ -38,6 +39,7 @@ def collect(
       store: The sample store. It may be empty.
       figures: Results of `evaluate` on real data: `teacher`, `student`, and `rounds`, a list.
       log: The metrics, which hold the seconds of each stage.
+      baseline: The results of the baseline's run, or None.
     """
     of_teacher, of_student = figures.get("teacher", {}), dict(figures.get("student", {}))
     queries = {
@@ -78,6 +80,11 @@ def collect(
             {"round": one["round"], "test_accuracy": one["accuracy"], "test_agreement": one["agreement"]}
             for one in figures.get("rounds", [])
         ],
+        "baseline": baseline
+        and {
+            **{name: baseline["student"][name] for name in _STUDENT_FIGURES},
+            "queries": baseline["queries"],
+        },
         "queries": queries,
         "seconds": {**seconds, "total": sum(seconds.values())},
         "environment": {

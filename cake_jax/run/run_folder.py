@@ -14,7 +14,7 @@ from cake_jax.types import CakeError, DataSpec
 
 CONFIG, RESULTS, METRICS, REPORT = "config.json", "results.json", "metrics.jsonl", "report.html"
 TEACHER, SAMPLES, STUDENT, ROUNDS = "teacher", "samples", "student", "rounds"
-FIGURES, TRACES = "figures", "profile"
+FIGURES, TRACES, BASELINE = "figures", "profile", "baseline"
 
 # Fields that do not change the results of a run.
 _FREE = (
@@ -24,6 +24,7 @@ _FREE = (
 _FREE_SECTIONS = ("log.",)
 # Fields that earlier versions did not have. Their values here keep the earlier behaviour.
 _ADDED_FIELDS = {
+    "run.baseline": False,
     "synthesis.targets": "distinct",
     "dataset.class_names": "",
     "dataset.shape": [],

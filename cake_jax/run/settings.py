@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -16,12 +17,17 @@ from cake_jax.types import DataSpec
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """Which stages run. If a later stage needs the result of a stage that is off, an earlier run provides it."""
+    """Which stages run. If a later stage needs the result of a stage that is off, an earlier run provides it.
+
+    Attributes:
+      baseline: Whether a second student learns in the same way from noise, to be compared with the student.
+    """
 
     teacher: bool = True
     synthesis: bool = True
     student: bool = True
     evaluation: bool = True
+    baseline: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +149,7 @@ class RunSettings:
       metrics_writers: Names in `stores.metrics.WRITERS`.
       profile: Whether JAX traces are written.
       document: The config from which these settings were made, JSON-ready, for `config.json`.
+      baseline: The settings of the baseline's run, which still lack the teacher. None without a baseline.
     """
 
     seed: int
@@ -157,6 +164,17 @@ class RunSettings:
     metrics_writers: tuple[str, ...]
     profile: bool
     document: Mapping[str, Any]
+    baseline: "RunSettings | None"
+
+    def with_teacher_of(self, run: Path) -> "RunSettings":
+        """These settings with the teacher of an earlier run.
+
+        Args:
+          run: Folder of the earlier run.
+        """
+        teacher = dataclasses.replace(self.teacher, source="run", path=str(run))
+        document = {**self.document, "teacher": {**self.document["teacher"], "from_run": str(run)}}
+        return dataclasses.replace(self, teacher=teacher, document=document)
 
     @property
     def access(self) -> str:
