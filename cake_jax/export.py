@@ -4,6 +4,7 @@ python -m cake_jax.export runs/digits/samples samples.npz
 python -m cake_jax.export queries.sqlite queries.npz
 python -m cake_jax.export runs/digits/student student.safetensors
 python -m cake_jax.export runs/digits/student student.stablehlo
+python -m cake_jax.export runs/digits/student student.py
 """
 
 import contextlib
@@ -22,9 +23,10 @@ from cake_jax.stores.checkpoint import load_model
 from cake_jax.stores.samples import INDEX, SampleStore
 from cake_jax.teachers import Teacher, to_torch_tensors
 from cake_jax.teachers.torch import weight_files
+from cake_jax.teachers.torch.code import pytorch_code
 from cake_jax.types import CakeError, first_line
 
-NPZ, STABLEHLO = ".npz", ".stablehlo"
+NPZ, STABLEHLO, PYTHON = ".npz", ".stablehlo", ".py"
 _PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -119,6 +121,29 @@ def to_stablehlo(model: Teacher, path: str | Path) -> None:
     write_atomically(Path(path), bytes(content))
 
 
+def to_pytorch(model: Teacher, path: str | Path) -> Path:
+    """Writes a model as PyTorch code, and its weights to a safetensors file of the same name.
+
+    The code's function `load(weights)` returns the network, which takes normalised images `[B, C, H, W]` or vectors
+    `[B, D]` and returns logits `[B, K]`. The code needs PyTorch and safetensors, and not this package.
+
+    Args:
+      model: A teacher or student of an architecture in `teachers.torch.code.NETWORK_OF`.
+      path: File to write. Its name ends in `.py`.
+
+    Returns:
+      The file of the weights.
+
+    Raises:
+      CakeError: There is no PyTorch code for the architecture, or the file's name has another ending.
+    """
+    _check_ending(path, PYTHON)
+    code, weights = pytorch_code(model), Path(path).with_suffix(weight_files.SAFETENSORS)
+    to_safetensors(model, weights)
+    write_atomically(Path(path), code.encode())
+    return weights
+
+
 def main(source: str, path: str) -> str:
     """Exports `source` in the format that the ending of `path` names.
 
@@ -143,9 +168,11 @@ def main(source: str, path: str) -> str:
     if suffix == STABLEHLO:
         to_stablehlo(load_model(Path(source)), path)
         return f"program written to {path}"
+    if suffix == PYTHON:
+        return f"weights written to {to_pytorch(load_model(Path(source)), path)}, PyTorch code to {path}"
     raise CakeError(
         f"{path}: the file name must end in {NPZ} (for samples or queries), "
-        f"{weight_files.SAFETENSORS} or {STABLEHLO} (for models)"
+        f"{weight_files.SAFETENSORS}, {STABLEHLO} or {PYTHON} (for models)"
     )
 
 
@@ -156,7 +183,7 @@ def _check_ending(path: str | Path, ending: str) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 3:
-        sys.exit("usage: python -m cake_jax.export FOLDER_OR_LEDGER FILE.{npz,safetensors,stablehlo}")
+        sys.exit("usage: python -m cake_jax.export FOLDER_OR_LEDGER FILE.{npz,safetensors,stablehlo,py}")
     try:
         print(main(sys.argv[1], sys.argv[2]))
     except (CakeError, OSError) as problem:

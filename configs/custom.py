@@ -2,6 +2,7 @@
 
 python scripts/run.py --config=configs/custom.py --config.dataset.data_dir=<file.npz> --config.teacher.weights=<file>
 python scripts/run.py --config=configs/custom.py:no_data --config.teacher.weights=<file>
+python scripts/run.py --config=configs/custom.py:vectors --config.dataset.data_dir=<file.npz>
 
 Cost and accuracy depend on your networks and data. `--dry_run` estimates the cost.
 """
@@ -30,6 +31,24 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "dataset.mean": (0.4914, 0.4822, 0.4465),
         "dataset.std": (0.2470, 0.2435, 0.2616),
     },
+    # Inputs that are no images: an MLP teaches an MLP. Without data, set dataset.name = "none", and shape, number of
+    # classes, mean and standard deviation as in no_data.
+    "vectors": {
+        "teacher.model.name": "mlp",
+        "teacher.model.options": {"width": 128, "num_hidden": 2},
+        "student.model.name": "mlp",
+        "student.model.options": {"width": 64},
+        "student.augment": (),
+        "student.views.fresh": ("normal",),
+        "synthesis.start": "normal",
+        "synthesis.candidates": 1,
+        "synthesis.num_steps": 64,
+        "synthesis.step_size": 0.1,
+        "synthesis.decay_magnitude": 4.0,
+        "synthesis.weights.cls": 1.0,
+        "synthesis.weights.contr": 0.5,
+        "synthesis.weights.tv": 0.0,
+    },
     # The settings of the CAKE authors' code for colour images.
     "reference": reference(),
 }
@@ -50,12 +69,12 @@ def get_config(variant: str = "") -> ConfigDict:
     config.dataset.mean = ()
     config.dataset.std = ()
 
-    # Teacher: an architecture (a name in `cake_jax.models.MODELS`), its options (fields of its Flax module), and a file
-    # of weights: .safetensors or a PyTorch state_dict. If weights is empty, the teacher is trained here. With
-    # teacher.from_run = "runs/..." the teacher of an earlier run is used. A live PyTorch module or a function can be a
-    # teacher in Python code only: see docs/teachers.md.
+    # Teacher: an architecture (a name in `cake_jax.models.MODELS`), its options (fields of its Flax module that differ,
+    # such as teacher.model.options.imagenet_stem=True for torchvision's ResNets), and a file of weights: .safetensors or
+    # a PyTorch state_dict. If weights is empty, the teacher is trained here. With teacher.from_run = "runs/..." the
+    # teacher of an earlier run is used. A live PyTorch module or a function can be a teacher in Python code only: see
+    # docs/teachers.md.
     config.teacher.model.name = "resnet18"
-    config.teacher.model.options = ConfigDict({"imagenet_stem": False})
     config.teacher.weights = ""
 
     # Student and samples: the recipe for colour images. GREY_IMAGES suits images of one channel.

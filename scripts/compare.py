@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from cake_jax.cli import many_runs
-from cake_jax.evaluation import starts_agreement
 from cake_jax.report import Record, comparison
 
 
@@ -46,11 +45,7 @@ def main() -> None:
         results = many_runs.run(flags.config, folder, arguments)
         record = many_runs.record(folder)
         first.setdefault(title, record)
-        figures = {
-            "logit_gaps": comparison.logit_gaps(record.log),
-            "starts_agreement": starts_agreement(record.student, record.teacher),
-        }
-        runs.append({"title": title, **results, **figures})
+        runs.append({"title": title, **results, "logit_gaps": comparison.logit_gaps(record.log)})
     print(comparison.table(runs))
     for one in runs:
         for sign in one.get("warnings", ()):

@@ -13,7 +13,8 @@ end, after all others.
 Runs follow one another. `--devices=0,1,2` runs one at a time on each of these GPUs, as in CUDA_VISIBLE_DEVICES.
 
 The script prints a table in Markdown with means and standard deviations over the seeds, writes all results to `--out`,
-and draws the students' accuracies to `--figure`. Accuracies are on test data, so do not choose settings by them.
+by default `<workdir>/sweep.json`, and draws the students' accuracies to `--figure`, by default `<workdir>/sweep.png`.
+Accuracies are on test data, so do not choose settings by them.
 """
 
 import queue
@@ -88,10 +89,8 @@ def main() -> None:
             runs.append({"title": point.title, **results, "logit_gaps": gaps, "values": dict(point.values)})
     if runs:
         print(comparison.table(runs, heading="settings"))
-        if flags.out:
-            many_runs.write(flags.out, runs)
-        if flags.figure:
-            comparison.accuracies(runs).savefig(flags.figure, dpi=110)
+        many_runs.write(flags.out or workdir / "sweep.json", runs)
+        comparison.accuracies(runs).savefig(flags.figure or workdir / "sweep.png", dpi=110)
     if failures:
         sys.exit("\n".join(failures))
 

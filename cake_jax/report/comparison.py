@@ -109,10 +109,10 @@ def accuracies(runs: list[dict[str, Any]]) -> Figure:
     teachers = statistics.mean(percent(run.teacher_accuracy) for own in grouped.values() for run in own)
     axes.axvline(teachers, linestyle="--", color="tab:gray", label="teacher")
     axes.set_yticks(range(len(grouped)), [_label(title) for title in grouped])
-    axes.invert_yaxis()
+    axes.set_ylim(len(grouped) - 0.5, -0.5)
     axes.set_xlabel("student's test accuracy, % (dot: one seed, bar: mean)")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(frameon=False, loc="lower left")
+    figure.legend(frameon=False, loc="outside upper right")
     return figure
 
 

@@ -99,11 +99,21 @@ def summary_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
       results: The content of `results.json`.
     """
     run = run_figures(results)
+    without_data = []
+    if run.agreement is None and run.starts_agreement is not None:
+        without_data = [
+            ("agreement without data", f"{run.starts_agreement:.2%} of procedural images; low if it failed")
+        ]
     return [
         ("method, seed", f"{run.method}, {run.seed}"),
         ("teacher test accuracy", _accuracy(run.teacher_accuracy, run.teacher_params)),
         ("student test accuracy", _accuracy(run.student_accuracy, run.student_params)),
         ("student agrees with teacher", _text(run.agreement, "{:.2%}")),
+        *(
+            [("agreement without data", on_starts)]
+            if run.agreement is None and run.starts_agreement is not None
+            else []
+        ),
         *([("student of noise", _text(run.baseline_accuracy, "{:.2%}"))] if run.baseline_evaluations else []),
         ("KL(teacher || student)", _text(run.kl, "{:.4f} nats")),
         ("synthetic samples", f"{run.samples:,} of {run.num_steps} steps"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cake_jax import data, methods, parallel, random_keys
+from cake_jax.evaluation import starts_agreement
 from cake_jax.files import write_atomically
 from cake_jax.run import results as results_lib, run_folder, warning_signs
 from cake_jax.run.evaluation_stage import evaluate_models
@@ -55,7 +56,9 @@ def run(
     if done is None:
         _check_sources(settings, has_teacher=checkpoint.has_model(workdir / run_folder.TEACHER) and not overwrite)
     if parallel.is_first():
-        run_folder.claim(workdir, settings.document, overwrite)
+        goes_on = run_folder.claim(workdir, settings.document, overwrite)
+        if goes_on and done is None and not quiet:
+            print(f"{workdir} holds an unfinished run of this config; it goes on where it stopped")
         if not quiet and (order := data.class_order(settings.data, settings.spec)):
             print(order)
     parallel.wait_for_all("claim")
@@ -113,7 +116,8 @@ def _run_stages(
         of_teacher, of_student = collected["teacher"], collected["student"]
         warn(warning_signs.of_results(of_teacher["test_accuracy"], of_student["test_agreement"], num_classes))
         ledger = {"queries": box.queries} if box else None
-        results = {**names, **collected, "ledger": ledger, "warnings": signs}
+        on_starts = None if box else starts_agreement(student, teacher)
+        results = {**names, **collected, "starts_agreement": on_starts, "ledger": ledger, "warnings": signs}
         both = (("teacher", of_teacher), ("student", of_student))
         measured = {f"{model}_{name}": value for model, values in both for name, value in values.items()}
         log.keep("evaluation", lambda step: False)

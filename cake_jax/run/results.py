@@ -92,9 +92,17 @@ def collect(
             "devices": [device.device_kind for device in jax.local_devices()],
             "commit": _commit(),
             "date": time.strftime("%Y-%m-%d"),
-            "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+            "command": _command(),
         },
     }
+
+
+def _command() -> str:
+    """The command of this process, without the folder of the interpreter or of an installed command."""
+    program, *arguments = sys.orig_argv
+    if arguments and Path(arguments[0]).name == "cake-jax":
+        program, *arguments = arguments
+    return shlex.join([Path(program).name, *arguments])
 
 
 def _commit() -> str:

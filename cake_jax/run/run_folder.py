@@ -151,7 +151,7 @@ def saved_budget(workdir: Path | None, method: str) -> int | None:
         return None  # `claim` refuses such a folder
 
 
-def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
+def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> bool:
     """Claims the folder for a config, and writes the config into it.
 
     Args:
@@ -159,13 +159,17 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
       document: The config, JSON-ready.
       overwrite: Whether a run that the folder holds is deleted first.
 
+    Returns:
+      Whether the folder holds a run of this config.
+
     Raises:
       CakeError: The folder holds another run, or files that are not a run.
     """
     path, wanted = workdir / CONFIG, json.loads(json.dumps(document))
     if overwrite and path.exists():
         shutil.rmtree(workdir)
-    if _holds_run(workdir):
+    holds_run = _holds_run(workdir)
+    if holds_run:
         try:
             field = first_difference(json.loads(path.read_text()), wanted)
         except ValueError as error:
@@ -181,6 +185,7 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> None:
     if not path.exists() or path.read_bytes() != content:
         workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
+    return holds_run
 
 
 def _holds_run(workdir: Path) -> bool:

@@ -173,6 +173,7 @@ def test_file_gives_the_same_model_back(name, options, tmp_path):
         "resnet": ("torchvision", "flax"),
         "vgg": ("RepDistiller", "flax"),
         "vit": ("timm", "torchvision", "flax"),
+        "mlp": ("Sequential", "Flatten", "fc", "flax"),
     }
     default, *others = next((found for kind, found in namings.items() if name.startswith(kind)), ("flax",))
     for naming in (None, *others):
@@ -187,11 +188,11 @@ def test_file_gives_the_same_model_back(name, options, tmp_path):
 
 
 def test_file_states_its_naming(tmp_path):
-    to_safetensors(make("mlp", {}), tmp_path / "mlp.safetensors")
-    content = (tmp_path / "mlp.safetensors").read_bytes()
+    to_safetensors(make("svm_linear", {}), tmp_path / "svm.safetensors")
+    content = (tmp_path / "svm.safetensors").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert header["__metadata__"] == {"format": "pt", "naming": "flax"}
-    assert header["params.Dense_0.kernel"]["shape"] == [192, 20]
+    assert header["params.Dense_0.kernel"]["shape"] == [192, 4]
 
 
 def test_names_of_repdistiller_s_vgg():
@@ -208,7 +209,7 @@ def test_names_of_repdistiller_s_vgg():
 
 
 def test_unknown_naming_is_refused():
-    assert "no naming 'timm', only flax" in message_of(to_torch_tensors, make("mlp", {}), "timm")
+    assert "no naming 'timm', only flax" in message_of(to_torch_tensors, make("svm_linear", {}), "timm")
 
 
 def test_function_has_no_weights_to_export():

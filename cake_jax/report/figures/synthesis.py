@@ -37,11 +37,11 @@ def drawing(record: Record) -> Drawing | None:
         return None
     caption = "Each point is one mini-batch of samples."
     if any(f"{name}{_START}" in rows[0] for name in panels):
-        caption += " Two lines are the values before the first and after the last step."
+        caption += " Where a panel has two lines, they are the values before the first and after the last step."
     if "step_size" in panels:
         caption += (
             " The step size falls from left to right, so later samples stay nearer to their starts. That is why a loss "
-            "may rise."
+            "may rise, and why the teacher may see another class than the one that a sample was made for."
         )
     return Drawing("How the samples were made", caption, synthesis_curves(record.log))
 

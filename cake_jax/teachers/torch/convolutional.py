@@ -12,7 +12,7 @@ from cake_jax.teachers.torch.layers import BATCH_NORM, CONV, DENSE, Layer, windo
 _InBlock = Callable[[str, int], tuple[str, str]]
 
 
-def resnet(module: ResNet) -> dict[str, Iterator[Layer]]:
+def resnet(module: ResNet, shape: tuple[int, ...]) -> dict[str, Iterator[Layer]]:
     """The layers by the naming.
 
     `torchvision` is also that of timm and of RepDistiller. `pytorch-cifar` is that of github.com/kuangliu/pytorch-cifar
@@ -65,7 +65,7 @@ def _resnet(
     yield Layer("Dense_0", head, DENSE)
 
 
-def vgg(module: VGG) -> dict[str, Iterator[Layer]]:
+def vgg(module: VGG, shape: tuple[int, ...]) -> dict[str, Iterator[Layer]]:
     """The layers by the naming.
 
     A head of one dense layer, which neither torchvision nor timm has, is named `classifier`, as in
@@ -82,13 +82,13 @@ def vgg(module: VGG) -> dict[str, Iterator[Layer]]:
 
 _SMALL_HEAD = (Layer("Dense_0", "classifier", DENSE),)
 _LARGE_HEAD = (
-    Layer("Dense_0", "classifier.0", window(7, flat=True)),
+    Layer("Dense_0", "classifier.0", window(7, 7, flat=True)),
     Layer("Dense_1", "classifier.3", DENSE),
     Layer("Dense_2", "classifier.6", DENSE),
 )
 _TIMM_HEAD = (
-    Layer("Dense_0", "pre_logits.fc1", window(7)),
-    Layer("Dense_1", "pre_logits.fc2", window(1)),
+    Layer("Dense_0", "pre_logits.fc1", window(7, 7)),
+    Layer("Dense_1", "pre_logits.fc2", window(1, 1)),
     Layer("Dense_2", "head.fc", DENSE),
 )
 
@@ -110,7 +110,7 @@ def _vgg(module: VGG, head: tuple[Layer, ...], *, in_blocks: bool = False) -> It
     yield from head
 
 
-def mobilenet_v2(module: MobileNetV2) -> dict[str, Iterator[Layer]]:
+def mobilenet_v2(module: MobileNetV2, shape: tuple[int, ...]) -> dict[str, Iterator[Layer]]:
     """The layers by the naming, which is torchvision's."""
     return {"torchvision": _mobilenet_v2(module)}
 
@@ -132,7 +132,7 @@ def _mobilenet_v2(module: MobileNetV2) -> Iterator[Layer]:
     yield Layer("Dense_0", "classifier.1", DENSE)
 
 
-def shufflenet_v2(module: ShuffleNetV2) -> dict[str, Iterator[Layer]]:
+def shufflenet_v2(module: ShuffleNetV2, shape: tuple[int, ...]) -> dict[str, Iterator[Layer]]:
     """The layers by the naming, which is torchvision's."""
     return {"torchvision": _shufflenet_v2(module)}
 

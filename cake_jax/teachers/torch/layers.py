@@ -52,18 +52,18 @@ BATCH_NORM = (
 )
 
 
-def window(size: int, *, flat: bool = False) -> tuple[Array, ...]:
+def window(height: int, width: int, *, flat: bool = False) -> tuple[Array, ...]:
     """The arrays of a dense layer over windows of pixels, whose kernel is `[h w in, out]` here.
 
     In PyTorch the layer is a convolution, `[out, in, h, w]`, or with `flat` a dense layer, `[out, in h w]`.
     """
 
     def to_torch(array: np.ndarray) -> np.ndarray:
-        kernel = KERNEL.to_torch(array.reshape(size, size, -1, array.shape[-1]))
+        kernel = KERNEL.to_torch(array.reshape(height, width, -1, array.shape[-1]))
         return kernel.reshape(len(kernel), -1) if flat else kernel
 
     def from_torch(array: np.ndarray) -> np.ndarray:
-        kernel = KERNEL.from_torch(array.reshape(len(array), -1, size, size))
+        kernel = KERNEL.from_torch(array.reshape(len(array), -1, height, width))
         return kernel.reshape(-1, len(array))
 
     return Array("params", "kernel", "weight", Layout(to_torch, from_torch)), BIAS

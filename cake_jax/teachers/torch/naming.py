@@ -10,18 +10,30 @@ from typing import Any, NamedTuple
 
 import jax
 
+from cake_jax.models.cnn import CNN, AdaptivePoolCNN
+from cake_jax.models.lenet import LeNet5
+from cake_jax.models.linear import LogisticRegression
+from cake_jax.models.mlp import MLP
 from cake_jax.models.mobilenet import MobileNetV2
 from cake_jax.models.resnet import ResNet
 from cake_jax.models.shufflenet import ShuffleNetV2
 from cake_jax.models.vgg import VGG
 from cake_jax.models.vit import ViT
-from cake_jax.teachers.torch import convolutional, transformers
+from cake_jax.models.wide_resnet import WideResNet
+from cake_jax.teachers.torch import convolutional, plain, transformers
 from cake_jax.teachers.torch.layers import BIAS, SAME, Layer, Layout
 
 Variables = Mapping[str, Any]
 
-# By architecture: a function from the module to its layers, by the naming. The most common naming comes first.
-NAMINGS: dict[type, Callable[[Any], dict[str, Iterator[Layer]]]] = {
+# By architecture: a function from the module and the shape of its inputs to its layers, by the naming. The most common
+# naming comes first.
+NAMINGS: dict[type, Callable[[Any, tuple[int, ...]], dict[str, Iterator[Layer]]]] = {
+    MLP: plain.mlp,
+    LogisticRegression: plain.mlp,
+    LeNet5: plain.lenet,
+    CNN: plain.cnn,
+    AdaptivePoolCNN: plain.cnn,
+    WideResNet: plain.wide_resnet,
     ResNet: convolutional.resnet,
     VGG: convolutional.vgg,
     MobileNetV2: convolutional.mobilenet_v2,
@@ -49,18 +61,19 @@ class Name(NamedTuple):
     layout: Layout
 
 
-def names(module: Any, variables: Variables) -> dict[str, list[Name]]:
+def names(module: Any, variables: Variables, shape: tuple[int, ...]) -> dict[str, list[Name]]:
     """Returns all namings of an architecture's weights.
 
     Args:
       module: The architecture. It need not be one of ours.
       variables: Variables of the architecture, or their shapes.
+      shape: Shape of one input.
 
     Returns:
       A dict from the naming to the names of all leaves of `variables`. The most common naming comes first. `flax`, our
       own paths joined by dots, is always present and comes last.
     """
-    namings = NAMINGS[type(module)](module) if type(module) in NAMINGS else {}
+    namings = NAMINGS[type(module)](module, shape) if type(module) in NAMINGS else {}
     paths = [
         tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
         for path, _ in jax.tree_util.tree_leaves_with_path(variables)

@@ -6,7 +6,7 @@ from cake_jax.models.vit import ViT
 from cake_jax.teachers.torch.layers import DENSE, LAYER_NORM, SAME, Array, Layer, window
 
 
-def vit(module: ViT) -> dict[str, Iterator[Layer]]:
+def vit(module: ViT, shape: tuple[int, ...]) -> dict[str, Iterator[Layer]]:
     """The layers by the naming."""
     return {"timm": _timm(module), "torchvision": _torchvision(module)}
 
@@ -18,7 +18,7 @@ def _tokens(first: str, position: str) -> Layer:
 def _timm(module: ViT) -> Iterator[Layer]:
     """Layers of timm's `vit_*`."""
     yield _tokens("cls_token", "pos_embed")
-    yield Layer("Dense_0", "patch_embed.proj", window(module.patch))
+    yield Layer("Dense_0", "patch_embed.proj", window(module.patch, module.patch))
     for number in range(module.depth):
         ours, theirs = f"TransformerBlock_{number}", f"blocks.{number}"
         yield Layer(f"{ours}/LayerNorm_0", f"{theirs}.norm1", LAYER_NORM)
@@ -34,7 +34,7 @@ def _timm(module: ViT) -> Iterator[Layer]:
 def _torchvision(module: ViT) -> Iterator[Layer]:
     """Layers of torchvision's `vit_*`, which use `torch.nn.MultiheadAttention`."""
     yield _tokens("class_token", "encoder.pos_embedding")
-    yield Layer("Dense_0", "conv_proj", window(module.patch))
+    yield Layer("Dense_0", "conv_proj", window(module.patch, module.patch))
     for number in range(module.depth):
         ours, theirs = f"TransformerBlock_{number}", f"encoder.layers.encoder_layer_{number}"
         yield Layer(f"{ours}/LayerNorm_0", f"{theirs}.ln_1", LAYER_NORM)

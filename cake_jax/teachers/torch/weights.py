@@ -49,7 +49,7 @@ def from_torch_weights(
     source = "weights" if isinstance(weights, Mapping) else str(weights)
     tensors = weight_files.read(weights)
     try:
-        variables = _variables(tensors, module, name, shapes)
+        variables = _variables(tensors, module, name, shapes, spec)
     except CakeError as error:
         raise CakeError(f"{source}: {_fitting_options(tensors, module, name, spec) or error}") from None
     return from_linen(module, variables, spec)
@@ -71,7 +71,7 @@ def to_torch_tensors(model: Teacher, naming: str | None = None) -> tuple[str, di
     if not jax.tree.leaves(model.variables):
         raise CakeError("export: the model is a function and has no weights")
     module = model.apply_fn.module if isinstance(model.apply_fn, LinenApply) else None
-    tables = names(module, model.variables)
+    tables = names(module, model.variables, model.spec.shape)
     naming = naming or next(iter(tables))
     if naming not in tables:
         raise CakeError(f"export: {type(module).__name__} has no naming '{naming}', only {', '.join(tables)}")
@@ -82,13 +82,13 @@ def to_torch_tensors(model: Teacher, naming: str | None = None) -> tuple[str, di
     return naming, {entry.torch: entry.layout.to_torch(arrays[entry.path]) for entry in tables[naming]}
 
 
-def _variables(tensors: Mapping[str, np.ndarray], module: Any, name: str, shapes: Any) -> Any:
+def _variables(tensors: Mapping[str, np.ndarray], module: Any, name: str, shapes: Any, spec: DataSpec) -> Any:
     """The module's variables, whose `shapes` are known, from PyTorch's tensors.
 
     Raises:
       CakeError: The tensors do not fit. The message lacks their source.
     """
-    naming, table, tensors = _nearest(tensors, names(module, shapes))
+    naming, table, tensors = _nearest(tensors, names(module, shapes, spec.shape))
     expected, leaves = flatten_dict(shapes), {}
     missing = [entry.torch for entry in table if entry.torch not in tensors]
     surplus = [tensor for tensor in tensors if tensor not in {entry.torch for entry in table}]
@@ -115,7 +115,7 @@ def _fitting_options(tensors: Mapping[str, np.ndarray], module: Any, name: str, 
     for options in other_options(module):
         try:
             other = module.clone(**options)
-            _variables(tensors, other, name, _shapes(other, spec))
+            _variables(tensors, other, name, _shapes(other, spec), spec)
         except CakeError:
             continue
         changes = " and ".join(f"{field} to {value}" for field, value in options.items())

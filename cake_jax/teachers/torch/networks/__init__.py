@@ -1,0 +1,1 @@
+"""PyTorch code of our architectures, one file each. An export copies such a file, so it imports PyTorch alone."""
