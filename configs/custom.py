@@ -70,8 +70,8 @@ def get_config(variant: str = "") -> ConfigDict:
     config.dataset.std = ()
 
     # Teacher: an architecture (a name in `cake_jax.models.MODELS`), its options (fields of its Flax module that differ,
-    # such as teacher.model.options.imagenet_stem=True for torchvision's ResNets), and a file of weights: .safetensors or
-    # a PyTorch state_dict. If weights is empty, the teacher is trained here. With teacher.from_run = "runs/..." the
+    # such as teacher.model.options.imagenet_stem=True for torchvision's ResNets), and a file of weights, .safetensors
+    # or a PyTorch state_dict. If weights is empty, the teacher is trained here. With teacher.from_run = "runs/..." the
     # teacher of an earlier run is used. A live PyTorch module or a function can be a teacher in Python code only: see
     # docs/teachers.md.
     config.teacher.model.name = "resnet18"

@@ -109,11 +109,7 @@ def summary_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
         ("teacher test accuracy", _accuracy(run.teacher_accuracy, run.teacher_params)),
         ("student test accuracy", _accuracy(run.student_accuracy, run.student_params)),
         ("student agrees with teacher", _text(run.agreement, "{:.2%}")),
-        *(
-            [("agreement without data", on_starts)]
-            if run.agreement is None and run.starts_agreement is not None
-            else []
-        ),
+        *without_data,
         *([("student of noise", _text(run.baseline_accuracy, "{:.2%}"))] if run.baseline_evaluations else []),
         ("KL(teacher || student)", _text(run.kl, "{:.4f} nats")),
         ("synthetic samples", f"{run.samples:,} of {run.num_steps} steps"),

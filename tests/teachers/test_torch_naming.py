@@ -188,11 +188,11 @@ def test_file_gives_the_same_model_back(name, options, tmp_path):
 
 
 def test_file_states_its_naming(tmp_path):
-    to_safetensors(make("svm_linear", {}), tmp_path / "svm.safetensors")
-    content = (tmp_path / "svm.safetensors").read_bytes()
+    to_safetensors(make("mlp", {}), tmp_path / "mlp.safetensors", naming="flax")
+    content = (tmp_path / "mlp.safetensors").read_bytes()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     assert header["__metadata__"] == {"format": "pt", "naming": "flax"}
-    assert header["params.Dense_0.kernel"]["shape"] == [192, 4]
+    assert header["params.Dense_0.kernel"]["shape"] == [192, 20]
 
 
 def test_names_of_repdistiller_s_vgg():
