@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from made_up import PLANE, image_model
 
-from cake_jax.report import comparison, matrix, summary
+from cake_jax.report import comparison, matrix, summary, tables
 from cake_jax.stores.metrics import MetricsLog
 
 
@@ -45,6 +45,13 @@ def test_comparison_shows_means_and_deviations_of_the_known_columns():
     assert line == "|---|---|---|---|---|---|"
     assert first == "| a | 85.00 ± 7.07 | 2,000 | 2,000 | 500,000 | 5.50 ± 0.00 |"
     assert second == "| b | 50.00 ± 0.00 | 2,000 | 2,000 | 500,000 | 5.50 ± 0.00 |"
+
+
+def test_the_summary_has_the_agreement_without_data_if_there_is_no_other():
+    results = compared("c", None, test_agreement=None) | {"starts_agreement": 0.625}
+    assert dict(tables.summary_rows(results))["agreement without data"].startswith("62.50% of procedural images")
+    results["student"]["test_agreement"] = 0.5
+    assert "agreement without data" not in dict(tables.summary_rows(results))
 
 
 def test_comparison_shows_a_dash_for_a_method_without_the_figure():

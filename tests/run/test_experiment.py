@@ -1,6 +1,7 @@
 """A run from end to end: what it leaves in its folder, stages from earlier runs, and who reads real data."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from runs import small_config
 from cake_jax import data, load_run
 from cake_jax.config import resolve
 from cake_jax.data import DataSettings
-from cake_jax.run import experiment
+from cake_jax.evaluation import starts_agreement
+from cake_jax.run import experiment, results
 from cake_jax.stores import checkpoint
 from cake_jax.training import trainer
-from cake_jax.types import CakeError
+from cake_jax.types import CakeError, CakeWarning
 
 
 def test_a_run_leaves_results_metrics_and_a_report(finished):
@@ -45,6 +47,41 @@ def test_a_finished_run_is_not_run_again(finished, capsys):
     results = runs.run(small_config(), finished, config_name="another")
     assert results == json.loads((finished / "results.json").read_text())
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_an_unfinished_run_says_that_it_goes_on(unfinished, tmp_path, capsys):
+    runs.run(small_config(), unfinished, report=False)
+    assert f"{unfinished} holds an unfinished run of this config; it goes on" in capsys.readouterr().out
+    runs.run(small_config(), tmp_path / "new", report=False)
+    assert "goes on" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["/usr/bin/python3", "/venv/bin/cake-jax", "--config=digits"], "cake-jax --config=digits"),
+        (["/venv/bin/python", "scripts/run.py", "--config=a b.py"], "python scripts/run.py '--config=a b.py'"),
+        (["/venv/bin/python", "-m", "cake_jax.cli"], "python -m cake_jax.cli"),
+    ],
+)
+def test_the_command_of_a_run_can_be_repeated_elsewhere(argv, command, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", argv)
+    assert results._command() == command
+
+
+def test_images_without_data_have_an_agreement_on_procedural_images(tmp_path):
+    fields = {"teacher.epochs": 1, "student.epochs": 1, "dataset.name": "digits", "synthesis.num_batches": 1}
+    runs.run(small_config(**fields), tmp_path / "data", report=False)
+    without = {**fields, "teacher.from_run": str(tmp_path / "data"), "dataset.name": "none"}
+    about = {"dataset.shape": (8, 8, 1), "dataset.num_classes": 10}
+    spec = load_run(tmp_path / "data").teacher.spec
+    about |= {"dataset.mean": spec.mean, "dataset.std": spec.std}
+    with pytest.warns(CakeWarning, match="not measured"):
+        found = runs.run(small_config(**without, **about), tmp_path / "none")
+    run = load_run(tmp_path / "none")
+    assert found["starts_agreement"] == starts_agreement(run.student, run.teacher)
+    assert found["student"]["test_agreement"] is None
+    assert "On procedural images, which need no data" in (tmp_path / "none" / "report.html").read_text()
 
 
 def test_results_describe_the_saved_models(finished):

@@ -70,7 +70,7 @@ def test_run_with_a_teacher_from_a_file(tmp_path, monkeypatch):
     ("fields", "parts"),
     [
         ({"teacher.weights": "nowhere.safetensors"}, ("teacher.weights: ", "nowhere.safetensors")),
-        ({"teacher.model.options": {"width": 5}}, ("Dense_0.bias has shape (4,)",)),
+        ({"teacher.model.options": {"width": 5}}, ("0.weight has shape (4, 2)",)),
         ({"teacher.model.name": "logistic_regression", "teacher.model.options": {}}, ("mine.safetensors: ",)),
         ({"dataset.mean": (1.0, 2.0, 3.0)}, ("DataSpec.mean: give 1 value or 2",)),
     ],
@@ -153,18 +153,22 @@ def test_what_needs_data_is_refused_without_data(fields, message):
     assert message_of(config_lib.resolve, config).startswith(message)
 
 
-@pytest.mark.parametrize("variant", ["", "smoke", "reference", "no_data"])
-def test_template_works(variant, tmp_path):
+def template(variant):
     spec = importlib.util.spec_from_file_location("custom", CUSTOM)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module.get_config(variant)
+
+
+@pytest.mark.parametrize("variant", ["", "smoke", "reference", "no_data"])
+def test_template_works(variant, tmp_path):
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 2
     images = (rng.uniform(0, 120, size=(200, 8, 8, 3)) + 100 * labels[:, None, None, None]).astype(np.uint8)
     arrays = {"x_train": images[:150], "y_train": labels[:150], "x_test": images[150:], "y_test": labels[150:]}
     np.savez(tmp_path / "mine.npz", **arrays)
     save_weights(tmp_path / "mine.safetensors", (8, 8, 3), 2)
-    config = module.get_config(variant)
+    config = template(variant)
     if variant == "no_data":
         config.teacher.weights, config.run.evaluation = str(tmp_path / "mine.safetensors"), False
         assert config_lib.resolve(config).spec.shape == (32, 32, 3)
@@ -180,6 +184,28 @@ def test_template_works(variant, tmp_path):
             config[stage].model.name, config[stage].model.options = "mlp", ConfigDict({"width": 4})
         assert run(config, tmp_path / "run")["student"]["test_agreement"] is not None
         assert cake_jax.load_run(tmp_path / "run").teacher.spec.mean == (0.5,)
+
+
+@pytest.mark.filterwarnings("ignore:.*no training inputs:cake_jax.types.CakeWarning")
+def test_template_for_vectors_takes_an_mlp_and_test_data(tmp_path):
+    save_weights(tmp_path / "mine.safetensors", (7,), 3, width=128)
+    x = np.random.default_rng(0).normal(size=(40, 7)).astype(np.float32)
+    np.savez(tmp_path / "mine.npz", x_test=x, y_test=np.arange(40) % 3)
+    config = template("vectors")
+    config.update_from_flattened_dict(
+        {
+            "dataset.data_dir": str(tmp_path / "mine.npz"),
+            "teacher.weights": str(tmp_path / "mine.safetensors"),
+            "student.epochs": 2,
+            "synthesis.num_batches": 1,
+            "synthesis.num_steps": 2,
+            "synthesis.num_groups": 3,
+            "synthesis.batch_size": 60,
+        }
+    )
+    results = run(config, tmp_path / "run")
+    assert results["student"]["test_agreement"] > 0
+    assert results["teacher"]["num_params"] == 7 * 128 + 128 + 2 * (128 * 128 + 128) + 128 * 3 + 3
 
 
 @pytest.mark.slow

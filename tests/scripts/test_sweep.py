@@ -45,7 +45,7 @@ def test_every_combination_is_run_with_its_values(swept):
             config = json.loads((path / "config.json").read_text())
             assert (config["synthesis"]["num_steps"], config["seed"]) == (steps, seed)
             assert config["synthesis"]["step_size"] == 0.5
-    folders = {path.name for path in (folder / "runs" / "sweep-tiny").iterdir()}
+    folders = {path.name for path in (folder / "runs" / "sweep-tiny").iterdir() if path.is_dir()}
     assert {name for name in folders if name.startswith("teacher")} == {"teacher-seed=4", "teacher-seed=5"}
     assert len(folders) == 6
 
@@ -84,6 +84,8 @@ def test_a_second_call_runs_nothing_again(swept):
     folder, first = swept
     again = in_process.call(folder, "sweep.py", *ARGUMENTS)
     assert again.count("nothing to do") == 6
+    assert (folder / "runs" / "sweep-tiny" / "sweep.png").read_bytes() == (folder / "figure.png").read_bytes()
+    assert "runs" in json.loads((folder / "runs" / "sweep-tiny" / "sweep.json").read_text())
     assert again[again.index("| settings") :].splitlines() == first[first.index("| settings") :].splitlines()
 
 
@@ -92,7 +94,7 @@ def test_a_sweep_is_extended(swept, tmp_path):
     more = [ARGUMENTS[1].replace("2,3", "1,2,3") if "num_steps" in argument else argument for argument in ARGUMENTS]
     again = in_process.call(folder, "sweep.py", *more)
     assert again.count("nothing to do") == 6
-    assert len(list((folder / "runs" / "sweep-tiny").iterdir())) == 8
+    assert len([path for path in (folder / "runs" / "sweep-tiny").iterdir() if path.is_dir()]) == 8
 
 
 def test_a_failed_run_is_named_after_the_others(tmp_path, monkeypatch):
