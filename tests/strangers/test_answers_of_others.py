@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 from cake_errors import message_of
+from hostile_arrays import npy_header, pickled
 from http_server import Server
 from limits import little_time
-from test_arrays_of_others import npy_header, pickled
 
 from cake_jax.black_box import BlackBox, Endpoint, QuerySettings
 from cake_jax.types import DataSpec
