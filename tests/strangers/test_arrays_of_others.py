@@ -10,7 +10,8 @@ from hostile_arrays import Payload, npy, npy_header, pickled
 from limits import little_memory
 
 from cake_jax import data, files
-from cake_jax.data import DataSettings
+from cake_jax.data import DataSettings, cache
+from cake_jax.types import DataSpec
 
 
 def write_npz(path, changes):
@@ -66,3 +67,17 @@ def test_odd_types_in_a_header_are_refused(descr, tmp_path):
     path = tmp_path / "data.npz"
     write_npz(path, {"x_train": npy_header((30, 6, 5, 3)).replace(b"<f4", descr.encode()[:40])})
     assert message_of(data.load, DataSettings("npz", str(path))).startswith(f"{path}: ")
+
+
+@pytest.mark.parametrize("content", [npy(1.0), npy_header((10**12,)), b"", b"PK\x03\x04", "pickled"])
+def test_another_file_in_the_cache_counts_as_missing(content, tmp_path):
+    trace, path = tmp_path / "trace", tmp_path / "images.npz"
+    path.write_bytes(pickled(trace) if content == "pickled" else content)
+    with little_memory():
+        assert cache.read_examples(path, 1) is None
+    assert not trace.exists()
+
+
+def test_nested_lists_in_the_cache_count_as_missing(tmp_path):
+    (tmp_path / "spec.json").write_text("[" * 100_000)
+    assert cache.spec(tmp_path / "spec.json", lambda: DataSpec((2,), 3)) == DataSpec((2,), 3)
