@@ -22,7 +22,7 @@ from cake_jax.export import export
 from cake_jax.files import write_atomically
 from cake_jax.report import side_by_side
 from cake_jax.run import run_folder
-from cake_jax.stores.checkpoint import load_model, save_model
+from cake_jax.stores.checkpoint import load_model, model_info, save_model
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import INDEX, SampleStore
 from cake_jax.teachers import from_linen
@@ -199,6 +199,15 @@ def test_a_description_of_a_model_that_does_harm_is_one_line(change, run):
         assert message_of(cake_jax.load_run, run).startswith(f"{run / 'teacher'}/")
 
 
+@pytest.mark.parametrize(
+    "about", [[], {}, {"model": [], "spec": {}}, {"model": {"name": 1, "options": {}}, "spec": {}}]
+)
+def test_a_description_without_its_fields_is_refused(about, run):
+    path = run / "teacher" / "model.json"
+    path.write_text(json.dumps(about))
+    assert message_of(model_info, run / "teacher") == f"{path}: damaged; train the model again"
+
+
 @pytest.mark.parametrize("content", [NESTED, '{"model": {"name": "mlp", "options": {}}, "spec": {"shape": "x"}}'])
 def test_the_specification_of_an_earlier_run_is_checked(content, run):
     (run / "teacher" / "model.json").write_text(content)
@@ -304,6 +313,13 @@ def test_a_shard_that_unpacks_to_far_more_than_its_size_is_refused(run, monkeypa
 def test_another_file_in_place_of_a_shard_is_refused(content, run):
     replace_shard(run / "samples", content)
     assert "not the samples that the index says" in message_of(SampleStore(run / "samples").select)
+
+
+def test_shards_of_other_shapes_are_refused(run):
+    x = np.ones((6, 1), np.float32)  # NumPy would repeat its column
+    SampleStore(run / "samples").append(1, samples()._replace(x=x))
+    message = message_of(SampleStore(run / "samples").select)
+    assert message == f"{run / 'samples'}: mini-batches 0 and 1 have other shapes"
 
 
 def test_a_shard_of_texts_is_refused(run):
