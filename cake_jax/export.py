@@ -186,5 +186,5 @@ if __name__ == "__main__":
         sys.exit("usage: python -m cake_jax.export FOLDER_OR_LEDGER FILE.{npz,safetensors,stablehlo,py}")
     try:
         print(main(sys.argv[1], sys.argv[2]))
-    except (CakeError, OSError) as problem:
+    except (CakeError, OSError, MemoryError) as problem:
         sys.exit(f"error: {problem}")

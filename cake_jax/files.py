@@ -1,7 +1,106 @@
-"""Whole-file writes, and the cache folder."""
+"""Whole-file writes, careful reads of files that others may have made, and the cache folder."""
 
+import json
 import os
+import stat
+import zipfile
 from pathlib import Path
+from typing import Any
+
+from cake_jax.errors import CakeError, first_line
+
+# The longest text that is read as a whole: a log or an index has less than a kilobyte for each mini-batch.
+LONGEST_TEXT = 2**28
+# An archive may unpack to so many times its size, or to so many bytes if that is more. Images and weights stay below.
+_UNPACKED_TIMES, _UNPACKED_BYTES = 100, 2**30
+
+
+def check_regular(path: Path) -> None:
+    """Refuses what is no regular file. A FIFO may never answer, and a device may never end.
+
+    Raises:
+      FileNotFoundError: There is nothing at `path`.
+      CakeError: There is something else than a file.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise CakeError(f"{path}: not a regular file")
+
+
+def read(path: Path, limit: int = LONGEST_TEXT) -> bytes:
+    """The content of a file.
+
+    Args:
+      path: The file.
+      limit: The largest number of bytes.
+
+    Raises:
+      OSError: The file is missing or cannot be read.
+      CakeError: It is no regular file, or longer than `limit`.
+    """
+    check_regular(path)
+    with open(path, "rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise CakeError(f"{path}: longer than {limit:,} bytes")
+    return content
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+      ValueError: The text is no JSON, or its lists are nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+      OSError: The file is missing or cannot be read.
+      CakeError: The file is not JSON.
+    """
+    content = read(path)
+    try:
+        return parse_json(content)
+    except ValueError as error:
+        raise CakeError(f"{path}: not JSON: {first_line(error)}") from error
+
+
+def check_unpacked(name: str | Path, unpacked: int, size: int, mend: str) -> None:
+    """Refuses files that unpack to far more than their size.
+
+    Args:
+      name: Name of the files, for the message.
+      unpacked: Number of bytes to which they unpack.
+      size: Their size in bytes.
+      mend: The end of the message: what to do.
+
+    Raises:
+      CakeError: The files unpack to more than a gigabyte, and to more than 100 times their size.
+    """
+    if unpacked > max(_UNPACKED_BYTES, _UNPACKED_TIMES * size):
+        gigabytes = f"{unpacked / 1e9:.1f} GB"
+        raise CakeError(f"{name}: unpacks to {gigabytes}, more than {_UNPACKED_TIMES} times its size; {mend}")
+
+
+def check_archive(name: str | Path, archive: zipfile.ZipFile, size: int) -> None:
+    """Refuses a zip archive of `size` bytes that unpacks to far more.
+
+    Raises:
+      CakeError: See `check_unpacked`.
+    """
+    unpacked = sum(entry.file_size for entry in archive.infolist())
+    check_unpacked(name, unpacked, size, "if you trust it, save it without compression")
+
+
+def leads_outside(path: Path, folder: Path) -> bool:
+    """Whether `path`, with all symbolic links followed, lies outside of `folder`."""
+    return not path.resolve().is_relative_to(folder.resolve())
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -15,8 +114,9 @@ def write_atomically(path: Path, content: bytes) -> None:
       OSError: The write failed, for example because the disk is full. An earlier file at `path` is unchanged.
     """
     temporary = path.with_name(path.name + ".tmp")
+    temporary.unlink(missing_ok=True)  # a link in a folder of others might lead anywhere
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

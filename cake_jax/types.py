@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from cake_jax import checks
-from cake_jax.errors import CakeError, CakeWarning, first_line
+from cake_jax.errors import CakeError, CakeWarning, first_line, printable
 
 Array = jax.Array | np.ndarray
 Examples = tuple[np.ndarray, np.ndarray]  # inputs [N, *shape] and labels [N]
@@ -100,6 +100,9 @@ class DataSpec:
             raise CakeError(f"DataSpec.low: {self.low} is not below high = {self.high}")
         if self.class_names and len(self.class_names) != self.num_classes:
             raise CakeError(f"DataSpec.class_names: {len(self.class_names)} names for {self.num_classes} classes")
+        for name in self.class_names:
+            if name != printable(name):
+                raise CakeError(f"DataSpec.class_names: '{name}' has control codes or line breaks")
 
     @property
     def is_image(self) -> bool:

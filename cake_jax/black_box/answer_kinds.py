@@ -87,7 +87,9 @@ def to_logits(answers: np.ndarray, kind: str, num_classes: int) -> np.ndarray:
       Logits `[B, K]` float32.
     """
     if kind == "labels":
-        return np.float32(LABEL_LOGIT) * np.eye(num_classes, dtype=np.float32)[answers]
+        logits = np.zeros((len(answers), num_classes), np.float32)
+        logits[np.arange(len(answers)), answers] = LABEL_LOGIT
+        return logits
     if kind == "scores":
         return np.log(np.maximum(answers, np.float32(SMALLEST_SCORE)))
     return answers

@@ -137,5 +137,5 @@ def _retry_after(header: str | None) -> float:
     """Seconds of the header `Retry-After`, which holds seconds or a date. 0 if it is missing or unreadable."""
     try:
         return Retry().parse_retry_after(header) if header else 0.0
-    except InvalidHeader:
+    except (InvalidHeader, ValueError, OverflowError):
         return 0.0

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 import sqlite3
 import threading
 import weakref
@@ -21,6 +22,7 @@ import numpy as np
 
 from cake_jax import checks
 from cake_jax.black_box.answer_kinds import KINDS, empty_answers
+from cake_jax.files import check_regular, parse_json
 from cake_jax.types import CakeError, DataSpec, first_line
 
 _TABLES = (
@@ -40,6 +42,8 @@ _REASONS = {
     "SQLITE_NOTADB": "not a ledger, or damaged; name another file",
     "SQLITE_CORRUPT": "damaged; name another file",
 }
+# SQLite has no larger whole number.
+_LARGEST_NUMBER = 2**63 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +72,16 @@ class Terms:
 
     @classmethod
     def from_json(cls, text: str) -> "Terms":
-        """The terms from a line of `to_json`."""
-        fields = json.loads(text)
-        return cls(**{**fields, "spec": DataSpec.from_dict(fields["spec"])})
+        """The terms from a line of `to_json`.
+
+        Raises:
+          CakeError: The line is another text.
+        """
+        try:
+            fields = parse_json(text)
+            return cls(**{**fields, "spec": DataSpec.from_dict(fields["spec"])})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CakeError(f"its terms are unreadable ({first_line(error)})") from error
 
 
 class Request(NamedTuple):
@@ -110,6 +121,8 @@ class Ledger:
         self._refused = Path(f"{path}.refused.jsonl") if path else None
         if terms is None and not (path and Path(path).is_file()):
             raise CakeError(f"{self.name}: no such file")
+        if path and Path(path).exists():
+            check_regular(Path(path))
         if path:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         with self._translated_errors():
@@ -141,7 +154,14 @@ class Ledger:
             text, checksum = connection.execute("SELECT json, checksum FROM terms").fetchone()
             if zlib.crc32(text.encode()) != checksum:
                 raise self._damage_error("the checksum of its terms differs")
-            found = Terms.from_json(text)
+            try:
+                found = Terms.from_json(text)
+            except CakeError as error:
+                raise self._damage_error(str(error)) from error
+            sizes = 4 * math.prod(found.spec.shape), 4 * (1 if found.answers == "labels" else found.spec.num_classes)
+            statement = "SELECT count(*) FROM rows WHERE length(x) != ? OR length(answer) != ?"
+            if connection.execute(statement, [min(size, _LARGEST_NUMBER) for size in sizes]).fetchone() != (0,):
+                raise self._damage_error("a row has not the size that its terms say")
         if terms is not None and terms != found:
             theirs, ours = ({**dataclasses.asdict(each), **each.spec.to_dict()} for each in (found, terms))
             field = next(field for field in ours if field != "spec" and ours[field] != theirs[field])
@@ -298,6 +318,11 @@ class Ledger:
         if _checksum(digest, answer) != checksum:
             raise self._damage_error("the checksum of an answer differs")
         values = np.frombuffer(answer, self._type)
+        # Only valid answers are recorded, but others may have written the file.
+        lowest = -np.inf if self.terms.answers == "logits" else 0
+        highest = self.terms.spec.num_classes - 1 if self.terms.answers == "labels" else np.inf
+        if not (np.isfinite(values).all() and lowest <= values.min() and values.max() <= highest):
+            raise self._damage_error("an answer is invalid")
         return values[0] if self.terms.answers == "labels" else values
 
     def _damage_error(self, reason: str) -> CakeError:

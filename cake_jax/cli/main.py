@@ -99,7 +99,7 @@ def _run(argv: list[str]) -> int:
             settings = config_lib.resolve(_CONFIG.value, None if _OVERWRITE.value else workdir)
             names = {"config_name": name, "variant": variant}
             experiment.run(settings, workdir, **names, overwrite=_OVERWRITE.value, quiet=_QUIET.value)
-    except (CakeError, OSError) as error:
+    except (CakeError, OSError, MemoryError) as error:
         return _fail(error, 1)
     except Exception as error:
         if jax.process_count() == 1:

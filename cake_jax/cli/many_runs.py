@@ -16,7 +16,8 @@ from cake_jax import checks, data
 from cake_jax.arguments import Parser
 from cake_jax.report import Record
 from cake_jax.report.side_by_side import FinishedRun
-from cake_jax.run.run_folder import CONFIG, METRICS, flat, load_run, saved_results
+from cake_jax.report.tables import run_figures
+from cake_jax.run.run_folder import METRICS, RESULTS, flat, load_run, saved_config, saved_results
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.types import CakeError
 
@@ -86,7 +87,7 @@ def record(folder: Path) -> Record:
     """
     logging.set_verbosity(logging.ERROR)
     loaded = load_run(folder)
-    fields = json.loads((folder / CONFIG).read_text())["dataset"]
+    fields = saved_config(folder)["dataset"]
     is_plane = loaded.teacher is not None and loaded.teacher.spec.shape == (2,)
     dataset = data.load(data.DataSettings(fields["name"], fields["data_dir"])) if is_plane else None
     log = MetricsLog(folder / METRICS)
@@ -111,7 +112,14 @@ def finished(folders: Sequence[str | Path]) -> list[FinishedRun]:
         size = next(
             size for size in range(1, len(parts) + 1) if [end[-size:] for end in ends].count(parts[-size:]) == 1
         )
-        settings = dict(flat(json.loads((path / CONFIG).read_text())))
+        settings = dict(flat(saved_config(path)))
+        try:
+            run_figures(results)
+            checks.kind("warnings", results.get("warnings", []), list, "a list")
+            for sign in results.get("warnings", []):
+                checks.kind("warnings", sign, str, "a text")
+        except CakeError as error:
+            raise CakeError(f"{path / RESULTS}: {error}") from error
         loaded.append(FinishedRun("/".join(parts[-size:]), path, settings, results))
     return loaded
 

@@ -108,10 +108,16 @@ def spec_of(settings: DataSettings, saved: DataSpec | None = None) -> DataSpec:
         Ignored unless the source is measured.
 
     Raises:
-      CakeError: The name is unknown, or the user's data cannot be read.
+      CakeError: The name is unknown, the user's data cannot be read, or shape or classes are not those of `saved`.
     """
     source = _source(settings)
-    return saved if saved is not None and source.measured else source.spec(settings.location)
+    if saved is None or not source.measured:
+        return source.spec(settings.location)
+    for name in ("shape", "num_classes"):
+        given, known = getattr(settings, name), getattr(saved, name)
+        if given and given != known:
+            raise CakeError(f"dataset.{name}: {given}, but the earlier run's teacher has {known}; leave it out")
+    return saved
 
 
 def check(settings: DataSettings) -> None:

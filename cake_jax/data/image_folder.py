@@ -19,11 +19,15 @@ from PIL import Image, ImageOps
 
 from cake_jax.data import cache
 from cake_jax.data.source import NO_TRAINING_INPUTS, Location
+from cake_jax.errors import printable
+from cake_jax.files import check_unpacked, leads_outside, read
 from cake_jax.types import CakeError, CakeWarning, DataSpec, Examples, first_line
 
 # A specification is measured on this many training images at most, the first of a fixed shuffle.
 MAX_MEASURED = 10_000
 _ANNOTATIONS = "val_annotations.txt"
+# The formats of Pillow whose files are programs: Ghostscript would run them.
+_PROGRAMS = ("EPS",)
 _GREY = ("1", "L", "LA")
 _COLOUR = ("RGB", "RGBA", "P", "CMYK", "YCbCr")
 
@@ -91,7 +95,7 @@ class Folder:
                 tuple(std.round(4).clip(1e-4).tolist()),
                 0.0,
                 1.0,
-                tuple(map(_printable, train.classes)),
+                tuple(map(printable, train.classes)),
             )
 
         return cache.spec(cache.path_of("folder-spec", _state(train, location.image_size, 0), "json"), measure)
@@ -135,15 +139,15 @@ class Folder:
             raise CakeError(f"dataset.data_dir: no folder {root / 'test'} or {root / 'val'}; one must hold test images")
         listed = _listed(location.class_names)
         has_train = (root / "train").is_dir()
-        train = _split(root / "train" if has_train else test_root, listed, says_skipped=self.measured)
+        train = _split(root, "train" if has_train else test_root.name, listed, says_skipped=self.measured)
         if listed and train.classes != listed:
-            only = _printable(sorted(set(listed) ^ set(train.classes))[0])
+            only = printable(sorted(set(listed) ^ set(train.classes))[0])
             raise CakeError(
                 f"dataset.class_names: only one of {location.class_names} and {train.root} has the class '{only}'"
             )
-        test = _split(test_root, train.classes, says_skipped=self.measured) if has_train else train
+        test = _split(root, test_root.name, train.classes, says_skipped=self.measured) if has_train else train
         if train.classes != test.classes:
-            only = _printable(sorted(set(train.classes) ^ set(test.classes))[0])
+            only = printable(sorted(set(train.classes) ^ set(test.classes))[0])
             raise CakeError(f"dataset.data_dir: only one of {train.root} and {test.root} has the class '{only}'")
         found = len(train.classes)
         if self.known_spec is not None and found != self.known_spec.num_classes:
@@ -153,16 +157,18 @@ class Folder:
         return train if has_train else train._replace(files=(), labels=train.labels[:0]), test
 
 
-def _split(root: Path, classes: tuple[str, ...], *, says_skipped: bool) -> _Split:
-    """Finds the images of a split.
+def _split(folder: Path, split: str, classes: tuple[str, ...], *, says_skipped: bool) -> _Split:
+    """Finds the images of a split. None lies outside of `folder`.
 
     Args:
-      root: Folder of the split.
+      folder: Folder of the data set.
+      split: Name of the split's folder in it.
       classes: Names of the classes in order, or empty if they are not known yet.
       says_skipped: Whether a `CakeWarning` counts the files that are no images.
     """
+    root = _inside(folder, folder / split)
     if (root / _ANNOTATIONS).is_file():
-        return _annotated(root, classes)
+        return _annotated(folder, root, classes)
     found = _in_order(
         [path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")], classes
     )
@@ -170,8 +176,9 @@ def _split(root: Path, classes: tuple[str, ...], *, says_skipped: bool) -> _Spli
     labels: list[int] = []
     others: list[Path] = []
     for label, name in enumerate(found):
-        inside = sorted(path for path in (root / name).rglob("*") if path.is_file() and not path.name.startswith("."))
-        images = [path for path in inside if path.suffix.lower() in _suffixes()]
+        place = _inside(folder, root / name)
+        inside = sorted(path for path in place.rglob("*") if path.is_file() and not path.name.startswith("."))
+        images = [_inside(folder, path) for path in inside if path.suffix.lower() in _suffixes()]
         others += [path for path in inside if path.suffix.lower() not in _suffixes()]
         if not images:
             raise CakeError(f"dataset.data_dir: no images in {root / name}; delete the folder or add images")
@@ -183,8 +190,19 @@ def _split(root: Path, classes: tuple[str, ...], *, says_skipped: bool) -> _Spli
         message = (
             f"dataset.data_dir: {len(others)} files in {root} are skipped, because they are no images that Pillow "
         )
-        warnings.warn(f"{message}reads: {_printable(str(others[0]))}", CakeWarning, stacklevel=2)
+        warnings.warn(f"{message}reads: {printable(str(others[0]))}", CakeWarning, stacklevel=2)
+    shown = list(map(printable, found))
+    twice = next((name for name in shown if shown.count(name) > 1), None)
+    if twice is not None:
+        raise CakeError(f"dataset.data_dir: two classes in {root} have the name '{twice}'; rename one of their folders")
     return _Split(root, tuple(files), np.array(labels, np.int32), found)
+
+
+def _inside(folder: Path, path: Path) -> Path:
+    """Returns `path`, unless it is a link that leads out of `folder`."""
+    if path.is_symlink() and leads_outside(path, folder):
+        raise CakeError(f"{path}: leads out of {folder}; if you trust it, put the files themselves there (cp -rL)")
+    return path
 
 
 def _in_order(names: list[str], classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -201,35 +219,44 @@ def _listed(path: str) -> tuple[str, ...]:
     if not path:
         return ()
     try:
-        lines = Path(path).expanduser().read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read(Path(path).expanduser()).decode().splitlines()
+    except (OSError, ValueError) as error:
         raise CakeError(f"dataset.class_names: {path} cannot be read: {first_line(error)}") from error
     return tuple(line.strip() for line in lines if line.strip())
 
 
 @functools.cache
 def _suffixes() -> frozenset[str]:
-    """The suffixes of images that Pillow reads, in lower case."""
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN)
+    """The suffixes of images in `_formats`, in lower case."""
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in _formats())
 
 
-def _printable(name: str) -> str:
-    """A name whose bytes are no UTF-8, with a question mark for each such byte."""
-    return os.fsencode(name).decode(errors="replace").replace("\ufffd", "?")
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that Pillow reads without running a program. Pillow looks at a file's content, not at its name."""
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in _PROGRAMS)
 
 
-def _annotated(root: Path, classes: tuple[str, ...]) -> _Split:
+def _annotated(folder: Path, root: Path, classes: tuple[str, ...]) -> _Split:
     """Finds the images of a split in one folder, with an annotation file of lines `file<tab>class`."""
     path = root / _ANNOTATIONS
     if not classes:
         raise CakeError(f"dataset.class_names: empty; without train/, it must name a file of the classes in {path}")
+    try:
+        lines = read(_inside(folder, path)).decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise CakeError(f"{path}: not a text: {first_line(error)}") from error
+    images = _inside(folder, root / "images")
     files, labels = [], []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         name, _, rest = line.partition("\t")
-        label, file = rest.split("\t")[0].strip(), root / "images" / name
+        label, file = rest.split("\t")[0].strip(), images / name
+        if Path(name).name != name:
+            raise CakeError(f"{path}: line {number} must name a file in {images}")
         if label not in classes or not file.is_file():
             raise CakeError(f"{path}: line {number} must name an existing image and a class of the training images")
-        files.append(file)
+        files.append(_inside(folder, file))
         labels.append(classes.index(label))
     if not files:
         raise CakeError(f"{path}: empty; it must name the image files and their classes")
@@ -255,12 +282,23 @@ def _read(split: _Split, image_size: int, channels: int, rows: np.ndarray) -> np
     cached = cache.read_examples(path, count)
     if cached:
         return cached[0][rows]
-    files = [split.files[row] for row in rows]
+    first, *others = [split.files[row] for row in rows]
+    one = _decode(first, image_size, channels)
+    if not image_size:
+        sizes = [os.stat(file).st_size for file in (first, *others)]
+        check_unpacked(split.root, len(sizes) * one.nbytes, sum(sizes), "set dataset.image_size")
+
+    def like_the_first(file: Path) -> np.ndarray:
+        image = _decode(file, image_size, channels, None if image_size else (first, one.shape[1::-1]))
+        if image.shape != one.shape:
+            kinds = {1: "grey", 3: "coloured"}
+            raise CakeError(
+                f"{file}: {kinds[image.shape[-1]]}, but {first} is {kinds[one.shape[-1]]}; convert one of them"
+            )
+        return image
+
     with ThreadPoolExecutor() as pool:
-        images = list(pool.map(lambda file: _decode(file, image_size, channels), files))
-    for file, image in zip(files, images, strict=True):
-        if image.shape != images[0].shape:
-            raise CakeError(_difference(files[0], images[0], file, image))
+        images = [one, *pool.map(like_the_first, others)]
     stacked = np.stack(images)
     if np.array_equal(rows, np.arange(count)):
         cache.write_examples(path, stacked, split.labels)
@@ -279,19 +317,24 @@ def _mean_and_std(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.sqrt((share * (values - mean[:, None]) ** 2).sum(axis=1))
 
 
-def _difference(first: Path, one: np.ndarray, second: Path, other: np.ndarray) -> str:
-    """The message that two images have different channels or sizes."""
-    if one.shape[-1] != other.shape[-1]:
-        kinds = {1: "grey", 3: "coloured"}
-        return f"{second}: {kinds[other.shape[-1]]}, but {first} is {kinds[one.shape[-1]]}; convert one of them"
-    sizes = ["{1} x {0}".format(*image.shape) for image in (other, one)]
-    return f"{second}: {sizes[0]} pixels, but {first} has {sizes[1]}; set dataset.image_size"
+def _decode(file: Path, image_size: int, channels: int, like: tuple[Path, tuple[int, ...]] | None = None) -> np.ndarray:
+    """A uint8 image `[H, W, C]`. It is decoded only if its size is allowed.
 
-
-def _decode(file: Path, image_size: int, channels: int) -> np.ndarray:
-    """A uint8 image `[H, W, C]`."""
+    Args:
+      file: The image.
+      image_size: See `_read`.
+      channels: See `_read`.
+      like: Another image, and the width and height that this one must have too.
+    """
     try:
-        with Image.open(file) as image:
+        with Image.open(file, "r", _formats()) as image:
+            shown = "{} x {} pixels".format(*image.size)
+            if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                raise CakeError(f"{file}: {shown}, more than {Image.MAX_IMAGE_PIXELS:,}; make it smaller")
+            if like and image.size != like[1]:
+                raise CakeError(
+                    f"{file}: {shown}, but {like[0]} has {'{} x {}'.format(*like[1])}; set dataset.image_size"
+                )
             image.load()
             if image.mode not in (*_GREY, *_COLOUR):
                 raise CakeError(f"{file}: pixels of mode {image.mode}; convert the image to 8-bit grey or RGB")

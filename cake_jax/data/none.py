@@ -11,9 +11,12 @@ from cake_jax.types import CakeError, DataSpec, Examples
 
 @dataclasses.dataclass(frozen=True)
 class NoData:
-    """The `Source` of nothing but a specification, from `Location.shape` and `Location.num_classes`."""
+    """The `Source` of nothing but a specification, from `Location.shape` and `Location.num_classes`.
 
-    measured: ClassVar[bool] = False
+    The specification of an earlier run's teacher takes its place, so `measured` is true.
+    """
+
+    measured: ClassVar[bool] = True
 
     def spec(self, location: Location) -> DataSpec:
         """The specification. Pixels of images are from 0 to 1, and vectors have no bounds.

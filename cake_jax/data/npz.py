@@ -1,6 +1,7 @@
 """A user's own arrays in one `.npz` file with Keras's names. Nothing is unpickled."""
 
 import dataclasses
+import math
 import warnings
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from cake_jax.data import cache
 from cake_jax.data.source import NO_TRAINING_INPUTS, Location
+from cake_jax.files import check_archive
 from cake_jax.types import CakeError, CakeWarning, DataSpec, Examples, first_line
 
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -84,13 +86,17 @@ def _file(location: Location) -> Path:
 
 def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     """Shape and type of each array, after a check that the arrays fit together."""
-    found = {}
+    found, held = {}, {}
     try:
         with zipfile.ZipFile(path) as archive:
+            check_archive(path, archive, path.stat().st_size)
             has_training = any(f"{name}.npy" in archive.namelist() for name in _ARRAYS[:2])
             for name in _ARRAYS if has_training else _ARRAYS[2:]:
                 with archive.open(f"{name}.npy") as file:
                     found[name] = _header(file)
+                    held[name] = archive.getinfo(f"{name}.npy").file_size - file.tell()
+    except CakeError:
+        raise
     except KeyError as error:
         raise CakeError(f"{path}: no array {name}; the file must have {', '.join(_ARRAYS)}") from error
     except Exception as error:
@@ -110,6 +116,8 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         ):
             allowed = "[N, H, W, C], [N, H, W] or [N, D]" if inputs else "[N] or [N, 1]"
             raise CakeError(f"{path}: {name} has shape {shape}; save a non-empty array {allowed}")
+        if math.prod(shape) * dtype.itemsize != held[name]:
+            raise CakeError(f"{path}: {name} has shape {shape}, but the file holds {held[name]} bytes of it")
     for part in ("train", "test") if has_training else ("test",):
         num_x, num_y = (found[f"{kind}_{part}"][0][0] for kind in "xy")
         if num_x != num_y:

@@ -23,7 +23,7 @@ from cake_jax.models.svm import RBFSVM, LinearSVM, PolynomialSVM
 from cake_jax.models.vgg import VGG
 from cake_jax.models.vit import SmallViT, ViT
 from cake_jax.models.wide_resnet import WideResNet
-from cake_jax.types import DataSpec
+from cake_jax.types import CakeError, DataSpec
 
 # An architecture is one file and one line here: its module, and the fields that differ from the module's defaults.
 MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
@@ -68,6 +68,11 @@ MODELS: dict[str, tuple[Callable[..., nn.Module], dict[str, Any]]] = {
     "ideal_cnn": (IdealCNN, {}),
 }
 
+# Options that count layers. A description of a model by others may have any number, and a model of more layers is
+# not built within minutes.
+_COUNTS_OF_LAYERS = ("blocks", "depth", "layers", "num_hidden")
+_MOST_LAYERS = 2_000
+
 
 def create(name: str, spec: DataSpec, options: Mapping[str, Any] | None = None) -> nn.Module:
     """Makes an architecture for a data specification.
@@ -81,7 +86,7 @@ def create(name: str, spec: DataSpec, options: Mapping[str, Any] | None = None) 
       A Linen module.
 
     Raises:
-      CakeError: The name is unknown, or the architecture does not have an option.
+      CakeError: The name is unknown, the architecture does not have an option, or it would have too many layers.
     """
     checks.one_of("model.name", name, MODELS)
     checks.kind("model.options", options, Mapping | None, "a dict of fields")
@@ -91,4 +96,13 @@ def create(name: str, spec: DataSpec, options: Mapping[str, Any] | None = None) 
     names = [field for field in inspect.signature(module).parameters if field not in ("num_classes", "parent", "name")]
     for field in options:
         checks.one_of(f"model.options of {name}", field, names)
+        _check_layers(f"model.options of {name}: {field}", field, options[field])
     return module(num_classes=spec.num_classes, **{**defaults, **options})
+
+
+def _check_layers(name: str, field: str, value: Any) -> None:
+    """Refuses an option for more layers than `_MOST_LAYERS`."""
+    values = value if isinstance(value, tuple) else (value,)
+    counted = [each for each in values if isinstance(each, int)] if field in _COUNTS_OF_LAYERS else []
+    if max(len(values), sum(counted)) > _MOST_LAYERS:
+        raise CakeError(f"{name}: more than {_MOST_LAYERS:,} layers")

@@ -32,9 +32,11 @@ def write(record: Record) -> None:
 def _teacher(config: dict, num_params: int | None) -> str:
     """Where the teacher comes from, and its size."""
     black_box, teacher = config["black_box"], config["teacher"]
-    name, source = teacher["model"]["name"], black_box["url"] or black_box["function"] or teacher["from_run"]
+    name = teacher["model"]["name"]
+    source = (black_box["url"] or black_box["function"] or teacher["from_run"]).replace("`", "'")
     size = f"{num_params:,} parameters" if num_params else "of unknown size"
     if source:
         return f"from `{source}`, {size}"
-    origin = f"from `{teacher['weights']}`" if teacher["weights"] else f"trained on `{config['dataset']['name']}`"
+    weights = teacher["weights"].replace("`", "'")
+    origin = f"from `{weights}`" if weights else f"trained on `{config['dataset']['name']}`"
     return f"`{name}` {origin}, {size}"

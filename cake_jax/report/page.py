@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -77,12 +78,12 @@ def write(record: Record) -> None:
 
 def _picture(name: str, drawing: Drawing, path: Path) -> Picture:
     drawing.figure.savefig(path, dpi=120)
-    return Picture(name, drawing, embedded(path))
+    return Picture(name, drawing, in_base64(path.read_bytes()))
 
 
-def embedded(path: Path) -> str:
-    """The content of a file in base64."""
-    return base64.b64encode(path.read_bytes()).decode()
+def in_base64(content: bytes) -> str:
+    """The content of a file as a page embeds it."""
+    return base64.b64encode(content).decode()
 
 
 def _html(record: Record, pictures: list[Picture]) -> str:
@@ -129,4 +130,10 @@ def _percent(value: float | None) -> str:
     return "not measured" if value is None else f"{100 * value:.1f} %"
 
 
+def _unformatted(text: str) -> str:
+    """A text that Markdown shows as it is: a name may hold HTML or the address of a picture."""
+    return re.sub(r"([\\<\[`])", r"\\\1", text)
+
+
 TEMPLATES.filters["percent"] = _percent
+TEMPLATES.filters["unformatted"] = _unformatted

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cake_jax.files import write_atomically
+from cake_jax.files import leads_outside, read, write_atomically
 from cake_jax.report.comparison import COLUMNS
 from cake_jax.report.figures import FIGURES
-from cake_jax.report.page import TEMPLATES, embedded
+from cake_jax.report.page import TEMPLATES, in_base64
 from cake_jax.report.tables import markdown, run_figures
+from cake_jax.types import CakeError
 
 
 class FinishedRun(NamedTuple):
@@ -41,7 +42,7 @@ def differing_settings(runs: Sequence[FinishedRun]) -> list[tuple[str, list[str]
 
     Settings of methods that no run uses are left out. A dash stands for a field that a run lacks.
     """
-    used = {run.settings["method"] for run in runs}
+    used = {run.results["method"] for run in runs}
     names = {name for run in runs for name in run.settings}
     names -= {name for name in names if name.startswith("methods.") and name.split(".")[1] not in used}
     rows = [(name, [_setting(run, name) for run in runs]) for name in sorted(names)]
@@ -72,8 +73,15 @@ def write(path: Path, runs: Sequence[FinishedRun]) -> None:
 
 def _pictures(name: str, runs: Sequence[FinishedRun]) -> list[tuple[str, str]]:
     """The names of the runs that have a figure, and its PNG file in base64."""
-    paths = [(run.name, run.folder / "figures" / f"{name}.png") for run in runs]
-    return [(run, embedded(path)) for run, path in paths if path.exists()]
+    paths = [(run, run.folder / "figures" / f"{name}.png") for run in runs]
+    return [(run.name, in_base64(_picture(run, path))) for run, path in paths if path.exists()]
+
+
+def _picture(run: FinishedRun, path: Path) -> bytes:
+    """The content of a figure. A link could bring any file of this machine into the page."""
+    if leads_outside(path, run.folder):
+        raise CakeError(f"{path}: leads out of {run.folder}; delete the link")
+    return read(path)
 
 
 def _text(value: float) -> str:

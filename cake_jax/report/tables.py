@@ -1,13 +1,17 @@
 """The main results of a run, as typed values, as a summary, and as a Markdown table."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from cake_jax import checks
 from cake_jax.methods import Queries
+from cake_jax.types import CakeError
 
 
-class RunFigures(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class RunFigures:
     """The main results of a run. A value that was not measured is None.
 
     Attributes:
@@ -32,6 +36,9 @@ class RunFigures(NamedTuple):
       seconds: Seconds of each stage, and their `total`.
       logit_gaps: Result of `comparison.logit_gaps`. None if `results` does not hold it.
       starts_agreement: Result of `evaluation.starts_agreement`. None if `results` does not hold it.
+
+    Raises:
+      CakeError: A value is of another type.
     """
 
     method: str
@@ -56,6 +63,11 @@ class RunFigures(NamedTuple):
     logit_gaps: dict[str, float] | None
     starts_agreement: float | None
 
+    def __post_init__(self) -> None:
+        checks.fields(self)
+        for stage in ("teacher", "synthesis", "student", "total"):
+            checks.kind(f"RunFigures.seconds: {stage}", self.seconds.get(stage), int | float, "a number")
+
     @property
     def evaluations(self) -> int:
         """Evaluations of the teacher that the run cost, where a gradient counts as three."""
@@ -63,7 +75,20 @@ class RunFigures(NamedTuple):
 
 
 def run_figures(results: dict[str, Any]) -> RunFigures:
-    """Reads the main results from the content of a run's `results.json`."""
+    """Reads the main results from the content of a run's `results.json`.
+
+    Raises:
+      CakeError: A value is missing or of another type.
+    """
+    try:
+        return _run_figures(results)
+    except KeyError as error:
+        raise CakeError(f"the results lack {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise CakeError(f"the results have another form: {error}") from error
+
+
+def _run_figures(results: dict[str, Any]) -> RunFigures:
     teacher, student, samples = results["teacher"], results["student"], results["samples"]
     queries, baseline = results["queries"].values(), results.get("baseline") or {}
     of_baseline = [Queries(**stage).evaluations for stage in baseline.get("queries", {}).values()]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cake_jax.files import write_atomically
+from cake_jax.files import read_json, write_atomically
 from cake_jax.stores import checkpoint
 from cake_jax.stores.samples import SampleStore
 from cake_jax.teachers import Teacher
@@ -103,8 +103,30 @@ def load(folder: str | Path) -> Run | Teacher:
 
 
 def saved_results(folder: Path) -> dict[str, Any] | None:
-    """The content of `results.json`. None if the run is unfinished."""
-    return json.loads((folder / RESULTS).read_text()) if (folder / RESULTS).exists() else None
+    """The content of `results.json`. None if the run is unfinished.
+
+    Raises:
+      CakeError: The file is damaged.
+    """
+    return _read_dict(folder / RESULTS) if (folder / RESULTS).exists() else None
+
+
+def saved_config(folder: Path) -> dict[str, Any]:
+    """The config with which a run was started, as nested dicts.
+
+    Raises:
+      CakeError: The folder holds no run, or the file is damaged.
+    """
+    if not (folder / CONFIG).exists():
+        raise CakeError(f"{folder}: no run here ({CONFIG} is missing)")
+    return _read_dict(folder / CONFIG)
+
+
+def _read_dict(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise CakeError(f"{path}: damaged; it has no fields")
+    return content
 
 
 def model_folder(run: str, part: str) -> Path:
@@ -129,7 +151,7 @@ def saved_spec(workdir: Path | None, from_run: str) -> DataSpec | None:
         folder = model_folder(from_run, TEACHER)
     else:
         return None
-    return DataSpec.from_dict(checkpoint.model_info(folder)["spec"])
+    return checkpoint.model_spec(folder)
 
 
 def saved_budget(workdir: Path | None, method: str) -> int | None:
@@ -145,9 +167,9 @@ def saved_budget(workdir: Path | None, method: str) -> int | None:
     if workdir is None or not _holds_run(workdir):
         return None
     try:
-        saved = json.loads((workdir / CONFIG).read_text())
+        saved = saved_config(workdir)
         return saved["methods"][method].get("budget") if saved["method"] == method else None
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None  # `claim` refuses such a folder
 
 
@@ -171,8 +193,8 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> bool:
     holds_run = _holds_run(workdir)
     if holds_run:
         try:
-            field = first_difference(json.loads(path.read_text()), wanted)
-        except ValueError as error:
+            field = first_difference(saved_config(workdir), wanted)
+        except (ValueError, TypeError) as error:
             raise CakeError(f"{path}: damaged; use another --workdir, or --overwrite") from error
         if field:
             raise CakeError(

@@ -3,6 +3,7 @@
 No other module uses Orbax. If a run has several processes, each of them must make the same calls. Orbax lets one write.
 """
 
+import functools
 import hashlib
 import json
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 
 from cake_jax import models, parallel
-from cake_jax.files import write_atomically
+from cake_jax.files import read, read_json, write_atomically
 from cake_jax.models import modes
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.teachers.teacher import checked
@@ -58,11 +59,28 @@ def model_info(folder: Path) -> dict[str, Any]:
       CakeError: The folder has no finished model, or its description is damaged.
     """
     try:
-        return json.loads((folder / _MODEL).read_text())
+        about = read_json(folder / _MODEL)
     except FileNotFoundError as error:
         raise CakeError(f"{folder}: no model here ({_MODEL} is missing)") from error
     except ValueError as error:
         raise CakeError(f"{folder / _MODEL}: damaged; train the model again") from error
+    match about:
+        case {"model": {"name": str(), "options": dict()}, "spec": dict()}:
+            return about
+    raise CakeError(f"{folder / _MODEL}: damaged; train the model again")
+
+
+def model_spec(folder: Path) -> DataSpec:
+    """The specification of a saved model.
+
+    Raises:
+      CakeError: The folder has no finished model, or its description is damaged.
+    """
+    about = model_info(folder)
+    try:
+        return DataSpec.from_dict(about["spec"])
+    except (ValueError, TypeError) as error:
+        raise CakeError(f"{folder / _MODEL}: {first_line(error)}") from error
 
 
 def load_model(folder: Path) -> Teacher:
@@ -71,14 +89,14 @@ def load_model(folder: Path) -> Teacher:
     Raises:
       CakeError: The folder has no finished model, or the model is damaged.
     """
-    about = model_info(folder)
+    spec, about = model_spec(folder), model_info(folder)["model"]
     try:
-        spec = DataSpec.from_dict(about["spec"])
-        module = models.create(about["model"]["name"], spec, about["model"]["options"])
-        shapes = jax.eval_shape(lambda: modes.init(module, jax.random.key(0), np.zeros((1, *spec.shape), np.float32)))
+        module = models.create(about["name"], spec, about["options"])
+        x = jax.ShapeDtypeStruct((1, *spec.shape), np.float32)
+        shapes = jax.eval_shape(functools.partial(modes.init, module), jax.random.key(0), x)
         variables = _load(folder / _VARIABLES, shapes)
-    except CakeError:
-        raise
+    except CakeError as error:
+        raise CakeError(f"{folder / _MODEL}: {error}") from error
     except Exception as error:
         raise CakeError(f"{folder / _VARIABLES}: damaged; train the model again: {first_line(error)}") from error
     return checked(Teacher(variables, LinenApply(module), spec), values=False)
@@ -135,7 +153,7 @@ def _save(path: Path, tree: Any) -> None:
 
 
 def _load(path: Path, like: Any) -> Any:
-    if (path / _CHECKSUM).read_text() != _checksum(path):
+    if read(path / _CHECKSUM).decode() != _checksum(path):
         raise ValueError("the checksum differs")
     return ocp.load(path.absolute(), jax.tree.map(_on_host, like))
 
@@ -144,7 +162,10 @@ def _checksum(folder: Path) -> str:
     """SHA-256 of the names and contents of all files except the checksum."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != _CHECKSUM):
-        digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
+        digest.update(str(path.relative_to(folder)).encode())
+        with open(path, "rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from cake_jax.files import write_atomically
-from cake_jax.types import CakeError, SampleBatch
+from cake_jax.files import check_archive, parse_json, read, write_atomically
+from cake_jax.types import CakeError, SampleBatch, first_line
 
 INDEX = "index.jsonl"
 _LOCK = "index.lock"
@@ -46,17 +47,17 @@ class SampleStore:
     def _read_index(self) -> dict[int, dict[str, Any]]:
         entries: dict[int, dict[str, Any]] = {}
         index = self.folder / INDEX
-        lines = index.read_bytes().splitlines(keepends=True) if index.exists() else []
+        lines = read(index).splitlines(keepends=True) if index.exists() else []
         for number, line in enumerate(lines, start=1):
             if not line.endswith(b"\n"):
                 break
             try:
-                entry = json.loads(line)
-                # A user deletes a damaged shard to have it made again.
-                if (self.folder / entry["file"]).exists():
-                    entries[int(entry["batch"])] = entry
-            except (ValueError, KeyError, TypeError) as error:
+                entry = _checked_entry(parse_json(line))
+            except ValueError as error:
                 raise CakeError(f"{index}: line {number} is damaged; delete the line and run again") from error
+            # A user deletes a damaged shard to have it made again.
+            if (self.folder / entry["file"]).is_file():
+                entries[entry["batch"]] = entry
         return dict(sorted(entries.items()))
 
     @property
@@ -125,8 +126,23 @@ class SampleStore:
             raise CakeError(f"{path}: cannot be read ({error.strerror}); {mend}") from error
         if hashlib.sha256(content).hexdigest() != self.entries[batch]["sha256"]:
             raise CakeError(f"{path}: damaged, its checksum differs; delete it and run again to make it anew")
+        try:
+            return self._unpacked(content, self.entries[batch])
+        except Exception as error:  # others may have made the file, and its checksum
+            raise CakeError(f"{path}: not the samples that the index says: {first_line(error)}") from error
+
+    def _unpacked(self, content: bytes, entry: Mapping[str, Any]) -> SampleBatch:
+        """The samples in the content of a shard."""
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            check_archive("the shard", archive, len(content))
         with np.load(io.BytesIO(content), allow_pickle=False) as shard:
-            return SampleBatch(**{name: shard[name] for name in SampleBatch._fields})
+            samples = SampleBatch(**{name: shard[name] for name in SampleBatch._fields})
+        count = (entry["count"],)
+        shapes = (*count, *entry["shape"]), (*count, entry["num_classes"]), count, count, count
+        for name, array, shape in zip(SampleBatch._fields, samples, shapes, strict=True):
+            if array.shape != shape or not np.issubdtype(array.dtype, np.number):
+                raise CakeError(f"{name} has shape {array.shape} and type {array.dtype}, not {shape} numbers")
+        return samples
 
     def select(
         self,
@@ -180,10 +196,15 @@ class SampleStore:
             with tempfile.TemporaryFile(dir=self.folder) as file:
                 return np.memmap(file, field.dtype, "w+", shape=shape)
 
-        joined, end = SampleBatch(*map(room, first)), 0
+        try:
+            joined, end = SampleBatch(*map(room, first)), 0
+        except (MemoryError, ValueError, OverflowError) as error:
+            raise CakeError(f"{self.folder / INDEX}: its {count:,} samples do not fit: {first_line(error)}") from error
         for batch in batches:
             start, end = end, end + self.entries[batch]["count"]
             for field, part in zip(joined, self.read(batch), strict=True):
+                if part.shape[1:] != field.shape[1:]:
+                    raise CakeError(f"{self.folder}: mini-batches {batches[0]} and {batch} have other shapes")
                 field[start:end] = part
         return joined
 
@@ -193,3 +214,25 @@ class SampleStore:
             kind: sum(entry.get("queries", {}).get(kind, 0) for entry in self.entries.values())
             for kind in ("forward", "gradient")
         }
+
+
+def _checked_entry(entry: Any) -> dict[str, Any]:
+    """Returns `entry` if it is one of the index. Others may have written it.
+
+    Raises:
+      ValueError: A field is missing or of another type, or the file is not in the store's folder.
+    """
+    match entry:
+        case {
+            "batch": int(),
+            "file": str(file),
+            "count": int(count),
+            "shape": list(),
+            "num_classes": int(),
+            "step_size": int() | float(),
+            "sha256": str(),
+        } if Path(file).name == file and count >= 0:
+            queries = entry.get("queries", {})
+            if isinstance(queries, dict) and all(isinstance(number, int) for number in queries.values()):
+                return entry
+    raise ValueError("not an entry of the index")

@@ -73,3 +73,13 @@ def test_the_teacher_of_a_file_is_named_with_its_architecture(card):
 def test_a_run_without_student_has_no_card(card, tmp_path):
     with pytest.raises(FileNotFoundError):
         card(student=None)
+
+
+def test_names_that_others_chose_are_shown_as_they_are(card):
+    names = ("<script>alert(1)</script>", "![x](https://example.invalid/x.png)", "`a` $\\frac$")
+    fields = {"student.model.name": "mlp", "teacher.from_run": "`<b>`"}
+    text = card(fields, student=image_model(class_names=names))
+    assert (
+        "- Classes: \\<script>alert(1)\\</script>, !\\[x](https://example.invalid/x.png), \\`a\\` $\\\\frac$\n" in text
+    )
+    assert "| teacher | from `'<b>'`, 12,345 parameters |" in text

@@ -191,3 +191,11 @@ def test_a_browser_shows_every_figure_without_an_error(written, tmp_path, width)
     found = json.loads(re.search(r'<p id="found">(.*?)</p>', done.stdout)[1])
     assert found["images"] == found["loaded"] == 5
     assert found["overflow"] <= 0
+
+
+def test_names_of_classes_are_neither_html_nor_formulas(written):
+    names = ("<script>alert(1)</script>", r"$\frac$", "cat")
+    model = image_model(low=0.0, high=1.0, class_names=names)
+    page = written(teacher=model, student=model, answers=made_up.answers(model, model))
+    assert "script" not in page.tags
+    assert all(name in page.text for name in names)

@@ -11,6 +11,7 @@ MOST_NAMED = 20
 _GRAY = "#777777"
 ON_ANY_BACKGROUND: Any = {
     "savefig.transparent": True,
+    "text.parse_math": False,  # a class may have dollars in its name
     "legend.facecolor": "white",
     **dict.fromkeys(
         ("text.color", "axes.labelcolor", "axes.titlecolor", "axes.edgecolor", "xtick.color", "ytick.color"), _GRAY

@@ -1,12 +1,14 @@
 """The metrics log of a run: one JSON object a line, with `stage`, `step` and values."""
 
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cake_jax.files import write_atomically
+from cake_jax.files import parse_json, read, write_atomically
 from cake_jax.stores.metrics.writer import MetricsWriter
+from cake_jax.types import CakeError
 
 
 class MetricsLog:
@@ -48,10 +50,21 @@ class MetricsLog:
             writer.close()
 
     def read(self, stage: str | None = None) -> list[dict[str, Any]]:
-        """The complete lines in order: those of one stage, or all."""
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        """The complete lines in order: those of one stage, or all.
+
+        Raises:
+          CakeError: A line is damaged.
+        """
+        lines = read(self.path).splitlines(keepends=True) if self.path.exists() else []
+        rows = [self._row(number, line) for number, line in enumerate(lines, 1) if line.endswith(b"\n")]
         return [row for row in rows if stage in (None, row["stage"])]
+
+    def _row(self, number: int, line: bytes) -> dict[str, Any]:
+        with contextlib.suppress(ValueError):
+            match row := parse_json(line):
+                case {"stage": str(), "step": int()}:
+                    return row
+        raise CakeError(f"{self.path}: line {number} is damaged; delete the line and run again")
 
     def keep(self, stage: str, wanted: Callable[[int], bool]) -> None:
         """Drops the lines of `stage` whose step is not `wanted`, and an incomplete last line. Calls no writer."""

@@ -1,11 +1,11 @@
 """Makes teachers from published networks of torchvision, timm or the Hugging Face hub."""
 
 import importlib
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cake_jax.files import read_json
 from cake_jax.teachers.teacher import Teacher
 from cake_jax.teachers.torch.live import from_torch
 from cake_jax.teachers.torch.weights import from_torch_weights
@@ -94,7 +94,7 @@ def from_hub(repository: str, spec: DataSpec) -> Teacher:
     hub = _import("huggingface_hub", "from_hub")
     try:
         config, weights = (Path(hub.hf_hub_download(repository, name)) for name in ("config.json", "model.safetensors"))
-        architecture = json.loads(config.read_text())["architecture"]
+        architecture = str(read_json(config)["architecture"])
     except Exception as error:
         raise CakeError(f"from_hub: cannot get {repository}: {first_line(error)}") from error
     if architecture not in ARCHITECTURES:

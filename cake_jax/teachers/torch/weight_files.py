@@ -3,6 +3,7 @@
 import pickle
 import re
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from safetensors import deserialize
 from safetensors.numpy import save as safetensors_bytes
 
-from cake_jax.files import write_atomically
+from cake_jax.files import check_archive, check_regular, write_atomically
 from cake_jax.types import CakeError, first_line
 
 SAFETENSORS = ".safetensors"
@@ -27,6 +28,8 @@ _TYPES = {
 }
 # Keys under which training scripts save a state_dict in a checkpoint. If there are several, the first one counts.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "ema", "state_dict_ema", "model_ema")
+# Dicts within dicts of a checkpoint. A pickled dict may hold itself.
+_MOST_WRAPPERS = 10
 # The part of PyTorch's message that names the type of an object that it refuses to load.
 _REFUSED = re.compile(r"(GLOBAL|class|function) (?P<type>[\w.]+)")
 _SAVE = "save the weights alone: torch.save(network.state_dict(), 'weights.pt')"
@@ -51,10 +54,10 @@ def read(weights: str | Path | Mapping[str, Any]) -> dict[str, np.ndarray]:
       CakeError: The file is missing or damaged, holds other things than weights, or needs PyTorch, which is missing.
     """
     source = "weights" if isinstance(weights, Mapping) else str(weights)
+    if not isinstance(weights, Mapping):
+        _check_file(Path(weights))
     try:
         return _plain(weights if isinstance(weights, Mapping) else _content(Path(weights)))
-    except FileNotFoundError as error:
-        raise CakeError(f"{source}: no such file") from error
     except CakeError as error:
         raise CakeError(f"{source}: {error}") from error
     except Exception as error:  # a damaged file may raise any error
@@ -99,7 +102,9 @@ def _unwrapped(weights: Any) -> Any:
 
     It is under one of the usual keys, or the only entry, or the only dict that holds tensors.
     """
-    while isinstance(weights, Mapping):
+    for _ in range(_MOST_WRAPPERS):
+        if not isinstance(weights, Mapping):
+            return weights
         dicts = {key: value for key, value in weights.items() if isinstance(value, Mapping)}
         usual = [dicts[key] for key in _WRAPPERS if key in dicts]
         of_tensors = [part for part in dicts.values() if any(hasattr(value, "shape") for value in part.values())]
@@ -110,8 +115,8 @@ def _unwrapped(weights: Any) -> Any:
         elif len(of_tensors) == 1:
             (weights,) = of_tensors
         else:
-            break
-    return weights
+            return weights
+    raise CakeError(f"more than {_MOST_WRAPPERS} dicts lie in one another; {_SAVE}")
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
@@ -132,6 +137,19 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping
     write_atomically(Path(path), safetensors_bytes(contiguous, {"format": "pt", **metadata}))
 
 
+def _check_file(path: Path) -> None:
+    """Refuses what cannot be a file of weights, before anything of it is read."""
+    try:
+        check_regular(path)
+        if path.suffix != SAFETENSORS and zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                check_archive(path, archive, path.stat().st_size)
+    except FileNotFoundError as error:
+        raise CakeError(f"{path}: no such file") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise CakeError(f"{path}: damaged, or not readable: {first_line(error)}") from error
+
+
 def _parse_safetensors(content: bytes) -> dict[str, np.ndarray]:
     """Does what `safetensors.numpy.load` does, and reads bfloat16, which that function does not."""
     return {
@@ -144,7 +162,6 @@ def _content(path: Path) -> Any:
     """What a file holds: for a safetensors file, a dict from names to arrays."""
     if path.suffix == SAFETENSORS:
         return _parse_safetensors(path.read_bytes())
-    path.open("rb").close()
     try:
         import torch
     except ImportError as error:
@@ -173,6 +190,9 @@ def _content(path: Path) -> Any:
 def _array(name: str, value: Any) -> np.ndarray:
     try:
         if hasattr(value, "detach"):  # a tensor, possibly on a GPU or of a type that NumPy lacks
+            stored = value.untyped_storage().nbytes() // value.element_size()
+            if value.numel() > stored:
+                raise CakeError(f"it has {value.numel():,} values, of which {stored:,} are stored")
             value = value.detach().cpu().float().numpy()
         return np.asarray(value, np.float32)
     except Exception as error:
