@@ -91,7 +91,7 @@ class DataSpec:
             raise CakeError(f"DataSpec.num_classes: {self.num_classes} is less than 2")
         for name in ("mean", "std"):
             if len(getattr(self, name)) not in (1, self.shape[-1]):
-                raise CakeError(f"DataSpec.{name}: give 1 value or {self.shape[-1]}, one for each channel")
+                raise CakeError(f"DataSpec.{name}: give 1 value or {self.shape[-1]}, one for each channel or feature")
         if not np.isfinite((*self.mean, *self.std)).all():
             raise CakeError("DataSpec.mean and DataSpec.std: every value must be finite")
         if not all(value > 0 for value in self.std):

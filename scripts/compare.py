@@ -7,7 +7,9 @@ with a dot is any field of the config, so `cake,cake:synthesis.num_steps=0` comp
 seed share the teacher of the first method. Other arguments go to each run.
 
 Each run has the folder `<workdir>/<method>-<seed>`. The default workdir is `runs/compare-<config name>[-<variant>]`. An
-unfinished run is resumed, and a finished one is used as it is.
+unfinished run is resumed, and a finished one is used as it is. A failed run is named at the end, after all others.
+
+Runs follow one another. `--devices=0,1,2` runs one at a time on each of these GPUs, as in CUDA_VISIBLE_DEVICES.
 
 The column *on starts* needs no real data: the agreement of student and teacher on procedural images, which are the same
 for all runs. It shows a failed student, but does not order good ones as their accuracy does. Below the table is the
@@ -17,23 +19,22 @@ The script prints a table in Markdown, writes all results to `--out`, and draws 
 the decision regions of the first seed for 2-dimensional inputs, else the students' accuracies.
 """
 
-from pathlib import Path
 from typing import Any
 
 from cake_jax.cli import many_runs
+from cake_jax.cli.many_runs import Job
 from cake_jax.report import Record, comparison
 
 
 def main() -> None:
-    """Runs all pairs of a method and a seed, one after the other."""
+    """Runs all pairs of a method and a seed: the first method, whose teachers the others share, before the others."""
     methods = ("cake,lake,noise", "methods in the order of the table, each name[:field=value...]")
     flags, others = many_runs.parse(__doc__, {"methods": methods, "seeds": ("0,1,2", "seeds")})
-    path, _, variant = flags.config.partition(":")
-    workdir = flags.workdir or Path("runs", "-".join(filter(None, ("compare", Path(path).stem, variant))))
-    folders = {(t, seed): workdir / f"{t.replace(':', '-')}-{seed}" for seed in flags.seeds for t in flags.methods}
-    runs: list[dict[str, Any]] = []
-    first: dict[str, Record] = {}
-    for (title, seed), folder in folders.items():
+    workdir = flags.workdir or many_runs.default_folder("compare", flags.config)
+    pairs = [(title, seed) for seed in flags.seeds for title in flags.methods]
+    folders = {(title, seed): workdir / f"{title.replace(':', '-')}-{seed}" for title, seed in pairs}
+
+    def job(title: str, seed: str) -> Job:
         method, *fields = title.split(":")
         arguments = [*others, f"--config.method={method}", f"--config.seed={seed}"]
         arguments += [
@@ -42,21 +43,33 @@ def main() -> None:
         ]
         if title != flags.methods[0]:
             arguments.append(f"--config.teacher.from_run={folders[flags.methods[0], seed]}")
-        results = many_runs.run(flags.config, folder, arguments)
-        record = many_runs.record(folder)
-        first.setdefault(title, record)
-        runs.append({"title": title, **results, "logit_gaps": comparison.logit_gaps(record.log)})
-    print(comparison.table(runs))
-    for one in runs:
-        for sign in one.get("warnings", ()):
-            print(f"warning: {one['title']}, seed {one['seed']}: {sign}")
-    correlation = comparison.rank_correlation(runs)
-    if correlation is not None:
-        print(f"rank correlation of the agreements on starts and on the test set: {correlation:.2f}")
-    if flags.out:
-        many_runs.write(flags.out, runs)
-    if flags.figure:
-        comparison.figure(runs, first).savefig(flags.figure, dpi=110)
+        return Job(flags.config, folders[title, seed], arguments)
+
+    results: dict[tuple[str, str], dict[str, Any] | str] = {}
+    for turn in (flags.methods[:1], flags.methods[1:]):
+        jobs = {pair: job(*pair) for pair in pairs if pair[0] in turn}
+        results |= zip(jobs, many_runs.run_all(list(jobs.values()), flags.devices), strict=True)
+    runs: list[dict[str, Any]] = []
+    first: dict[str, Record] = {}
+    for title, seed in pairs:
+        one = results[title, seed]
+        if isinstance(one, dict):
+            record = many_runs.record(folders[title, seed])
+            first.setdefault(title, record)
+            runs.append({"title": title, **one, "logit_gaps": comparison.logit_gaps(record.log)})
+    if runs:
+        print(comparison.table(runs))
+        for one in runs:
+            for sign in one.get("warnings", ()):
+                print(f"warning: {one['title']}, seed {one['seed']}: {sign}")
+        correlation = comparison.rank_correlation(runs)
+        if correlation is not None:
+            print(f"rank correlation of the agreements on starts and on the test set: {correlation:.2f}")
+        if flags.out:
+            many_runs.write(flags.out, runs)
+        if flags.figure:
+            comparison.figure(runs, first).savefig(flags.figure, dpi=110)
+    many_runs.end(results.values())
 
 
 if __name__ == "__main__":

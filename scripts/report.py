@@ -1,6 +1,6 @@
 """Sets finished runs side by side: their results, and the settings in which they differ.
 
-    python scripts/report.py runs/digits runs/digits-few --out=comparison.html
+    python scripts/report.py runs/digits runs/another --out=comparison.html
 
 The script prints two tables in Markdown with a column for each run. `--out` is an HTML page with the tables and the
 figures of the runs, which needs no other file.
@@ -26,6 +26,7 @@ def main() -> None:
         print(side_by_side.text(runs))
         if flags.out:
             side_by_side.write(flags.out, runs)
+            print(f"\npage: {flags.out}")
     except (CakeError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -17,14 +17,11 @@ by default `<workdir>/sweep.json`, and draws the students' accuracies to `--figu
 Accuracies are on test data, so do not choose settings by them.
 """
 
-import queue
 import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from cake_jax.cli import grid, many_runs
+from cake_jax.cli.many_runs import Job
 from cake_jax.report import comparison
 from cake_jax.run.run_folder import METRICS
 from cake_jax.stores.metrics import MetricsLog
@@ -35,72 +32,41 @@ _TEACHER_ALONE = [f"--config.run.{stage}=False" for stage in ("synthesis", "stud
 
 def main() -> None:
     """Trains each teacher once, and then runs all points."""
-    flags, others = many_runs.parse(
-        __doc__,
-        {
-            "random": ("0", "number of combinations to draw at random; 0 for all"),
-            "draw_seed": ("0", "seed of the draw"),
-            "devices": ("", "GPUs, each with one run at a time"),
-        },
-    )
+    numbers = {
+        "random": (0, "number of combinations to draw at random; 0 for all"),
+        "draw_seed": (0, "seed of the draw"),
+    }
+    flags, others = many_runs.parse(__doc__, {}, numbers)
     fields, rest = grid.parse(others)
     try:
-        points = grid.points(fields, *(_number(name, getattr(flags, name)) for name in ("random", "draw_seed")))
+        points = grid.points(fields, flags.random, flags.draw_seed)
     except CakeError as error:
         sys.exit(f"error: {error}")
-    path, _, variant = flags.config.partition(":")
-    workdir = flags.workdir or Path("runs", "-".join(filter(None, ("sweep", Path(path).stem, variant))))
-    free: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for device in flags.devices:
-        free.put(device)
+    workdir = flags.workdir or many_runs.default_folder("sweep", flags.config)
 
-    def run(folder: Path, arguments: Sequence[str]) -> dict[str, Any] | str:
-        """The results of one run, or the message of its failure."""
-        device = free.get()
-        # Bars of several runs would overwrite each other.
-        quiet = ["--quiet"] if len(flags.devices) > 1 else []
-        try:
-            visible = {"CUDA_VISIBLE_DEVICES": device} if device else {}
-            return many_runs.run(flags.config, folder, [*rest, *arguments, *quiet], visible)
-        except SystemExit as failure:
-            return str(failure)
-        finally:
-            free.put(device)
+    folders = {point.teacher: workdir / "-".join(filter(None, ("teacher", point.teacher.folder))) for point in points}
+    jobs = [Job(flags.config, folder, [*rest, *point.arguments, *_TEACHER_ALONE]) for point, folder in folders.items()]
+    teachers = dict(zip(folders, many_runs.run_all(jobs, flags.devices), strict=True))
 
-    def train(teacher: grid.Point) -> list[str]:
-        """Trains a teacher. Returns the argument with which others use it, or nothing if none had to be trained."""
-        folder = workdir / "-".join(filter(None, ("teacher", teacher.folder)))
-        results = run(folder, [*teacher.arguments, *_TEACHER_ALONE])
-        has_trained = isinstance(results, dict) and results["seconds"]["teacher"]
-        return [f"--config.teacher.from_run={folder}"] if has_trained else []
+    def job(point: grid.Point) -> Job:
+        """The job of a point. It uses the trained teacher, if one had to be trained."""
+        shared, trained = folders[point.teacher], teachers[point.teacher]
+        has_trained = isinstance(trained, dict) and trained["seconds"]["teacher"]
+        teacher = [f"--config.teacher.from_run={shared}"] if has_trained else []
+        return Job(flags.config, workdir / point.folder, [*rest, *point.arguments, *teacher])
 
-    teachers = list(dict.fromkeys(point.teacher for point in points))
-    with ThreadPoolExecutor(len(flags.devices)) as pool:
-        shared = dict(zip(teachers, pool.map(train, teachers), strict=True))
-        ended = pool.map(lambda point: run(workdir / point.folder, [*point.arguments, *shared[point.teacher]]), points)
-        done = dict(zip(points, ended, strict=True))
-    runs, failures = [], []
-    for point in points:
-        results = done[point]
-        if isinstance(results, str):
-            failures.append(results)
-        else:
+    results = list(many_runs.run_all([job(point) for point in points], flags.devices))
+    runs: list[dict[str, Any]] = []
+    for point, one in zip(points, results, strict=True):
+        if isinstance(one, dict):
             gaps = comparison.logit_gaps(MetricsLog(workdir / point.folder / METRICS))
-            runs.append({"title": point.title, **results, "logit_gaps": gaps, "values": dict(point.values)})
+            runs.append({"title": point.title, **one, "logit_gaps": gaps, "values": dict(point.values)})
     if runs:
         print(comparison.table(runs, heading="settings"))
+        workdir.mkdir(parents=True, exist_ok=True)
         many_runs.write(flags.out or workdir / "sweep.json", runs)
         comparison.accuracies(runs).savefig(flags.figure or workdir / "sweep.png", dpi=110)
-    if failures:
-        sys.exit("\n".join(failures))
-
-
-def _number(name: str, values: list[str]) -> int:
-    try:
-        (value,) = map(int, values)
-    except ValueError:
-        raise CakeError(f"{name}: {','.join(values)} is not a whole number") from None
-    return value
+    many_runs.end(results)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 import argparse
 import json
 import os
+import queue
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from absl import logging
 
@@ -25,15 +28,35 @@ from cake_jax.types import CakeError
 _FLAGS_OF_RUNS = ("cpu_devices", "overwrite", "nooverwrite", "processes", "quiet", "noquiet")
 
 
-def parse(description: str, lists: Mapping[str, tuple[str, str]]) -> tuple[argparse.Namespace, list[str]]:
+class Job(NamedTuple):
+    """A run that has to be made.
+
+    Attributes:
+      config: Config file, with a variant after a colon.
+      folder: Folder of the run.
+      arguments: Further arguments of the command line.
+    """
+
+    config: str
+    folder: Path
+    arguments: Sequence[str]
+
+
+def parse(
+    description: str,
+    lists: Mapping[str, tuple[str, str]],
+    numbers: Mapping[str, tuple[int, str]] = MappingProxyType({}),
+) -> tuple[argparse.Namespace, list[str]]:
     """Reads the command line of a script that starts runs.
 
     Args:
       description: The script's docstring, for `--help`.
       lists: Flags of the script with comma-separated values: default and help by name.
+      numbers: Flags of the script that are whole numbers: default and help by name.
 
     Returns:
-      The values of `--config`, `--workdir`, `--out`, `--figure` and of `lists`. All other arguments, for each run.
+      The values of `--config`, `--workdir`, `--out`, `--figure`, `--devices`, of `lists` and of `numbers`. All other
+      arguments, for each run.
 
     Raises:
       SystemExit: A flag is unknown or misses its value. One line on stderr says so.
@@ -43,8 +66,11 @@ def parse(description: str, lists: Mapping[str, tuple[str, str]]) -> tuple[argpa
     parser.add_argument("--workdir", type=Path, help="folder of the runs")
     parser.add_argument("--out", type=Path, help="JSON file for the results of all runs")
     parser.add_argument("--figure", type=Path, help="PNG file for the figure")
-    for name, (default, text) in lists.items():
-        parser.add_argument(f"--{name}", default=default, type=lambda value: value.split(","), help=text)
+    lists = {"devices": ("", "GPUs with one run at a time on each, as in CUDA_VISIBLE_DEVICES"), **lists}
+    for name, (values, text) in lists.items():
+        parser.add_argument(f"--{name}", default=values, type=lambda value: value.split(","), help=text)
+    for name, (number, text) in numbers.items():
+        parser.add_argument(f"--{name}", default=number, type=_whole_number, help=text)
     flags, others = parser.parse_known_args()
     for argument in others:
         name = argument.lstrip("-").partition("=")[0]
@@ -52,6 +78,13 @@ def parse(description: str, lists: Mapping[str, tuple[str, str]]) -> tuple[argpa
             similar = checks.did_you_mean(name, (*vars(flags), *_FLAGS_OF_RUNS))
             parser.error(f"'{argument}' is no flag; see --help{similar}")
     return flags, others
+
+
+def _whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from None
 
 
 def run(
@@ -77,6 +110,52 @@ def run(
     if code or results is None:
         sys.exit(f"error: this run failed: {shlex.join(command)}")
     return results
+
+
+def run_all(jobs: Sequence[Job], devices: Sequence[str] = ("",)) -> Iterator[dict[str, Any] | str]:
+    """Makes runs, one at a time on each device.
+
+    Args:
+      jobs: The runs.
+      devices: GPUs, as in CUDA_VISIBLE_DEVICES. An empty name leaves the choice to JAX.
+
+    Yields:
+      For each job in order the content of `results.json`, or the message of its failure.
+    """
+    free: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for device in devices:
+        free.put(device)
+
+    def run_one(job: Job) -> dict[str, Any] | str:
+        device = free.get()
+        # Bars of several runs would overwrite each other.
+        quiet = ["--quiet"] if len(devices) > 1 else []
+        try:
+            visible = {"CUDA_VISIBLE_DEVICES": device} if device else {}
+            return run(job.config, job.folder, [*job.arguments, *quiet], visible)
+        except SystemExit as failure:
+            return str(failure)
+        finally:
+            free.put(device)
+
+    with ThreadPoolExecutor(len(devices)) as pool:
+        yield from pool.map(run_one, jobs)
+
+
+def end(results: Iterable[dict[str, Any] | str]) -> None:
+    """Ends the script with the messages of the failed runs, if any.
+
+    Args:
+      results: Values of `run_all`.
+    """
+    if failures := [one for one in results if isinstance(one, str)]:
+        sys.exit("\n".join(failures))
+
+
+def default_folder(kind: str, config: str) -> Path:
+    """The folder of the runs of a script if the user names none: `runs/<kind>-<config name>[-<variant>]`."""
+    path, _, variant = config.partition(":")
+    return Path("runs", "-".join(filter(None, (kind, Path(path).stem, variant))))
 
 
 def record(folder: Path) -> Record:

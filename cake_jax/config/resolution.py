@@ -14,6 +14,7 @@ from cake_jax.black_box.answer_kinds import KINDS
 from cake_jax.config.baseline import noise_config
 from cake_jax.config.fields import check_fields
 from cake_jax.data import DataSettings
+from cake_jax.data.source import NO_TRAINING_INPUTS
 from cake_jax.methods.method import GuideSettings, within_budget
 from cake_jax.run import run_folder
 from cake_jax.run.run_folder import STUDENT, model_folder, saved_spec
@@ -51,9 +52,13 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
         raise CakeError(f"seed: {config.seed} is not in [0, 2**32)")
     method = methods.get(config.method)
     dataset = DataSettings(**{f.name: _typed(config.dataset[f.name]) for f in dataclasses.fields(DataSettings)})
-    spec = data.spec_of(dataset, saved_spec(Path(workdir) if workdir else None, config.teacher.from_run))
     pixels: dict[str, Any] = {name: _numbers(f"dataset.{name}", config.dataset[name]) for name in ("mean", "std")}
+    with warnings.catch_warnings():
+        if all(pixels.values()):
+            warnings.filterwarnings("ignore", f".*{NO_TRAINING_INPUTS}", CakeWarning)
+        spec = data.spec_of(dataset, saved_spec(Path(workdir) if workdir else None, config.teacher.from_run))
     spec = dataclasses.replace(spec, **{name: values for name, values in pixels.items() if values})
+    _check_mean(pixels["mean"], spec)
     black_box, stages = _black_box(config), Stages(**config.run)
     teacher, student = _teacher(config, black_box, spec), _student(config, spec)
     views = _views(config, student)
@@ -66,7 +71,10 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
             raise _unpaid(black_box.queries.budget, config.synthesis.num_batches * config.synthesis.batch_size, views)
     samples = _samples(config, method, spec, left)
     if dataset.name == "none" and stages.evaluation:
-        warnings.warn("dataset.name: none, so accuracy and agreement are not measured", CakeWarning, stacklevel=2)
+        note = "dataset.name: none, so accuracy and agreement are not measured"
+        if not any(pixels.values()) and not config.teacher.from_run:
+            note += "; dataset.mean and dataset.std are empty, so the teacher gets inputs that are not normalised"
+        warnings.warn(note, CakeWarning, stacklevel=2)
         stages = dataclasses.replace(stages, evaluation=False)
     settings = RunSettings(
         seed=config.seed,
@@ -104,6 +112,15 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
     if stages.baseline:
         settings = dataclasses.replace(settings, baseline=resolve(noise_config(config, settings), workdir))
     return settings
+
+
+def _check_mean(mean: tuple[float, ...], spec: DataSpec) -> None:
+    """Refuses a mean that the user gives in other units than those of the pixels."""
+    if spec.low is not None and spec.high is not None and not all(spec.low <= value <= spec.high for value in mean):
+        raise CakeError(
+            f"dataset.mean: {mean} is outside of the pixels' range, {spec.low:g} to {spec.high:g}; divide dataset.mean "
+            "and dataset.std by the highest pixel of the teacher's training, such as 255"
+        )
 
 
 def _document(

@@ -98,7 +98,9 @@ def _headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
     except CakeError:
         raise
     except KeyError as error:
-        raise CakeError(f"{path}: no array {name}; the file must have {', '.join(_ARRAYS)}") from error
+        raise CakeError(
+            f"{path}: no array {name}; the file must have x_test and y_test, and to train a teacher x_train and y_train"
+        ) from error
     except Exception as error:
         raise CakeError(f"{path}: damaged, or not an .npz file: {first_line(error)}") from error
     for name, (shape, dtype) in found.items():

@@ -6,6 +6,7 @@ from cake_jax.files import write_atomically
 from cake_jax.report.page import TEMPLATES
 from cake_jax.report.record import Record
 from cake_jax.report.tables import run_figures
+from cake_jax.teachers.torch.code import has_pytorch_code
 
 
 def write(record: Record) -> None:
@@ -21,6 +22,7 @@ def write(record: Record) -> None:
         run=run,
         config=config,
         spec=record.student.spec,
+        has_pytorch_code=has_pytorch_code(record.student),
         teacher=_teacher(config, run.teacher_params),
         measured=run.student_accuracy is not None or run.agreement is not None,
         title=":".join(filter(None, (record.results["config_name"], record.results["variant"]))),

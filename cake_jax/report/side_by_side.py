@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ from cake_jax.files import leads_outside, read, write_atomically
 from cake_jax.report.comparison import COLUMNS
 from cake_jax.report.figures import FIGURES
 from cake_jax.report.page import TEMPLATES, in_base64
-from cake_jax.report.tables import markdown, run_figures
+from cake_jax.report.tables import RunFigures, markdown, percent, run_figures
 from cake_jax.types import CakeError
 
 
@@ -30,10 +30,25 @@ class FinishedRun(NamedTuple):
     results: dict[str, Any]
 
 
+def _number(value: int | None) -> float:
+    return math.nan if value is None else value
+
+
+# Headings of the rows, and functions that return a run's value, as in `COLUMNS`.
+_ROWS: dict[str, Callable[[RunFigures], float]] = {
+    "teacher's accuracy, %": lambda run: percent(run.teacher_accuracy),
+    **{heading: value for heading, value in COLUMNS.items() if heading != "seconds"},
+    "teacher's parameters": lambda run: _number(run.teacher_params),
+    "student's parameters": lambda run: _number(run.student_params),
+    "seconds, samples": lambda run: run.seconds["synthesis"],
+    "seconds, student": lambda run: run.seconds["student"],
+}
+
+
 def results_table(runs: Sequence[FinishedRun]) -> list[tuple[str, list[str]]]:
     """The results: for each column of `COLUMNS` with a value, its heading and the runs' values as text."""
     figures = [run_figures(run.results) for run in runs]
-    rows = [(heading, [value(one) for one in figures]) for heading, value in COLUMNS.items()]
+    rows = [(heading, [value(one) for one in figures]) for heading, value in _ROWS.items()]
     return [(heading, list(map(_text, values))) for heading, values in rows if not all(map(math.isnan, values))]
 
 

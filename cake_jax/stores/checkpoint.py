@@ -61,7 +61,8 @@ def model_info(folder: Path) -> dict[str, Any]:
     try:
         about = read_json(folder / _MODEL)
     except FileNotFoundError as error:
-        raise CakeError(f"{folder}: no model here ({_MODEL} is missing)") from error
+        inner = next((f"; did you mean {path.parent}?" for path in sorted(folder.glob(f"*/{_MODEL}"))), "")
+        raise CakeError(f"{folder}: no model here ({_MODEL} is missing){inner}") from error
     except ValueError as error:
         raise CakeError(f"{folder / _MODEL}: damaged; train the model again") from error
     match about:

@@ -4,8 +4,11 @@ import made_up
 import pytest
 from made_up import image_model
 
+from cake_jax import models
 from cake_jax.config import default
 from cake_jax.report import model_card
+from cake_jax.teachers import LinenApply, Teacher
+from cake_jax.types import DataSpec
 
 ENVIRONMENT = {"commit": "abc", "jax": "1.2", "date": "2026-01-02", "devices": ["cpu"], "command": "run"}
 
@@ -42,6 +45,13 @@ def test_the_card_says_what_the_student_is_and_how_good(card):
         assert part in text
     assert text.startswith("---\nlicense: other\n")
     assert "None" not in text
+
+
+def test_the_card_names_the_exports_that_there_are(card):
+    spec = DataSpec((4, 4, 1), 3)
+    mlp = Teacher({"params": {}}, LinenApply(models.create("mlp", spec)), spec)
+    assert "student.py` writes it as PyTorch code" in card(student=mlp)
+    assert "PyTorch code" not in card()
 
 
 def test_the_card_describes_inputs_and_classes(card):

@@ -51,6 +51,10 @@ def test_results_have_a_column_for_each_run(folders):
     assert rows["agreement, %"] == ["50.00", "75.00"]
     assert rows["gradient queries"] == ["500,000", "500,000"]
     assert "on starts, %" not in rows
+    assert rows["teacher's accuracy, %"] == ["91.25", "91.25"]
+    assert rows["teacher's parameters"] == ["12,345", "12,345"]
+    assert rows["student's parameters"] == ["942", "942"]
+    assert rows["seconds, student"] == ["3.00", "3.00"]
     text = side_by_side.text(many_runs.finished(folders))
     assert "|  | one/run | two/run |" in text
     assert "| methods.cake.depth | 2 | 3 |" in text

@@ -124,6 +124,27 @@ def test_a_run_needs_no_data(tmp_path, monkeypatch):
     assert (tmp_path / "run" / "report.html").exists()
 
 
+def test_a_note_says_that_inputs_are_not_normalised(tmp_path):
+    save_weights(tmp_path / "mine.safetensors", (2,), 2)
+    config = config_without_data(tmp_path / "mine.safetensors")
+    with pytest.warns(CakeWarning, match="the teacher gets inputs that are not normalised"):
+        config_lib.resolve(config)
+    config.dataset.mean = (0.5,)
+    with pytest.warns(CakeWarning) as notes:
+        config_lib.resolve(config)
+    assert "normalised" not in str(notes[0].message)
+
+
+def test_the_note_on_measured_pixels_is_left_out_if_the_user_gives_them(tmp_path):
+    x = np.random.default_rng(0).normal(size=(40, 2)).astype(np.float32)
+    np.savez(tmp_path / "mine.npz", x_test=x, y_test=np.arange(40) % 2)
+    config = config_with("mine.safetensors", **{"dataset.name": "npz", "dataset.data_dir": str(tmp_path / "mine.npz")})
+    with pytest.warns(CakeWarning, match="no training inputs"):
+        config_lib.resolve(config)
+    config.dataset.mean, config.dataset.std = (0.5,), (1.0,)
+    config_lib.resolve(config)  # a warning would fail the test
+
+
 def test_images_without_data_have_pixels_from_0_to_1(tmp_path):
     save_weights(tmp_path / "mine.safetensors", (8, 8, 3), 5)
     fields = {"dataset.shape": (8, 8, 3), "dataset.num_classes": 5, "dataset.mean": (0.5,), "dataset.std": (0.25,)}
@@ -145,6 +166,10 @@ def test_images_without_data_have_pixels_from_0_to_1(tmp_path):
         ),
         ({"teacher.weights": ""}, "teacher.weights: empty, and without data no teacher can be trained; name a file"),
         ({"method": "real"}, "method: 'real' needs data, and dataset.name is none"),
+        (
+            {"dataset.shape": (8, 8, 1), "dataset.mean": (33.0,), "dataset.std": (60.0,)},
+            "dataset.mean: (33.0,) is outside of the pixels' range, 0 to 1; divide dataset.mean and dataset.std by",
+        ),
         ({"dataset.name": "digits"}, "dataset.shape: 'digits' has its own; it is for dataset.name=none alone"),
     ],
 )

@@ -144,6 +144,9 @@ def test_an_unfinished_run_is_loaded_without_what_it_lacks(unfinished):
 def test_what_is_not_there_is_not_loaded(tmp_path):
     assert "no run here" in message_of(load_run, tmp_path)
     assert "no model here" in message_of(load_model, tmp_path)
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student" / "model.json").write_text("{}")
+    assert message_of(load_model, tmp_path).endswith(f"did you mean {tmp_path / 'student'}?")
     assert "neither a run nor a model" in message_of(load, tmp_path)
 
 

@@ -22,7 +22,7 @@ def get_config(variant="narrow-narrow"):
     })
 """
 NAMES = ["narrow", "wide"]
-CELLS = ["narrow-narrow", "narrow-wide", "wide-wide", "wide-narrow"]
+CELLS = ["narrow-narrow", "wide-wide", "narrow-wide", "wide-narrow"]
 ARGUMENTS = ["--config=tiny.py", "--models=narrow,wide", "--config.seed=3", "--config.student.epochs=1"]
 FILES = ["--out=out.json", "--figure=map.png"]
 

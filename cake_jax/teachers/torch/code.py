@@ -111,6 +111,11 @@ def load(path: str) -> {{ kind }}:
 )
 
 
+def has_pytorch_code(model: Teacher) -> bool:
+    """Whether `pytorch_code` knows the model's architecture."""
+    return isinstance(model.apply_fn, LinenApply) and type(model.apply_fn.module) in NETWORK_OF
+
+
 def pytorch_code(model: Teacher) -> str:
     """The source of a Python file with the model's architecture in PyTorch.
 

@@ -94,12 +94,13 @@ def _variables(tensors: Mapping[str, np.ndarray], module: Any, name: str, shapes
     surplus = [tensor for tensor in tensors if tensor not in {entry.torch for entry in table}]
     if len(missing) > 1:
         raise CakeError(
-            f"these are not the weights of a {name} with these options; of its nearest layout, {naming}, "
+            f"these are not the weights of {name} with these options; of its nearest layout, {naming}, "
             f"{len(missing)} of {len(table)} names are missing ({_first(missing)}), and the file has "
-            f"{f'{len(surplus)} others ({_first(surplus)})' if surplus else 'no others'}"
+            f"{f'{len(surplus)} others ({_first(surplus)})' if surplus else 'no others'}; any PyTorch network is a "
+            "teacher in Python, by cake_jax.teachers.from_torch"
         )
     if missing:
-        raise CakeError(f"{missing[0]} is missing; check that it is a {name} with these options")
+        raise CakeError(f"{missing[0]} is missing; check that the network is {name} with these options")
     for path, tensor, layout in table:
         wanted, found = layout.to_torch(np.empty(expected[path].shape)).shape, tensors[tensor].shape
         if found != wanted:
@@ -119,7 +120,7 @@ def _fitting_options(tensors: Mapping[str, np.ndarray], module: Any, name: str, 
         except CakeError:
             continue
         changes = " and ".join(f"{field} to {value}" for field, value in options.items())
-        return f"the tensors fit a {name} with other options; set the model's option {changes}"
+        return f"the tensors fit {name} with other options; set the model's option {changes}"
     return ""
 
 
