@@ -110,7 +110,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send(200, answer, whole=failure != "half an answer", more=more)
         if failure in ("answers twice", "answers twice, later"):
             self.wfile.flush()
-            time.sleep(0.02 if failure == "answers twice, later" else 0)
+            time.sleep(0.2 if failure == "answers twice, later" else 0)
             self.send(200, answer)
 
     def send(self, status, body, headers=(), whole=True, more=0):

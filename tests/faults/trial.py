@@ -217,10 +217,12 @@ class Trial:
         if self.kind.is_remote:
             self.expect(not self.memory.conflicts, "one key came with other rows")
             self.expect(max(self.memory.rows.values(), default=0) <= 1, "a row was charged twice")
-            wrong = sum(
-                answer != int(self.memory.answers[key][place]).to_bytes(4, "little")
-                for key, place, answer in self._kept_answers(answers_after)
-            )
+            sent = {
+                (key, place): int(answer).to_bytes(4, "little")
+                for key, answers_of in self.memory.answers.items()
+                for place, answer in enumerate(answers_of)
+            }
+            wrong = sum(answer != sent.get(place) for place, answer in self._kept_answers(answers_after))
             self.expect(not wrong, f"{wrong} answers in the ledger are not those of the server")
         return {
             "equal": same,
@@ -234,7 +236,7 @@ class Trial:
         }
 
     def _kept_answers(self, answers):
-        """The key, the place in the request, and the answer of each row of the ledger, in the order of the rows."""
+        """For each answered row of the ledger: its place, which is the request's key and a number, and the answer."""
         with contextlib.closing(sqlite3.connect(self.folder / "ledger.sqlite")) as ledger:
             query = "SELECT key, digest FROM rows JOIN requests ON request = requests.number ORDER BY rows.number"
             places: dict[str, int] = {}
@@ -242,4 +244,4 @@ class Trial:
                 place = places.setdefault(key, 0)
                 places[key] += 1
                 if digest in answers.of_rows:
-                    yield key, place, answers.of_rows[digest]
+                    yield (key, place), answers.of_rows[digest]
