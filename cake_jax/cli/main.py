@@ -217,8 +217,8 @@ def _with_advice(error: BaseException) -> BaseException:
     """The error with what to do, if it says that the disk is full or that nothing can be written to it."""
     if not isinstance(error, OSError) or error.errno not in _NO_WRITE:
         return error
-    name = f"{error.filename}: " if error.filename else ""
-    return CakeError(f"{name}cannot be written ({error.strerror}); mend this and run the same command again to go on")
+    name = error.filename or _WORKDIR.value or "the run's folder"
+    return CakeError(f"{name}: cannot be written ({error.strerror}); mend this and run the same command again to go on")
 
 
 def _fail(error: BaseException, code: int) -> int:

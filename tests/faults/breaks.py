@@ -1,4 +1,4 @@
-"""Ways to break the package on purpose, one for each fault. Each is a function that patches its own process.
+"""Ways to break the package on purpose. Each is a function that patches the process it is called in.
 
 A fault that no break makes fail would test nothing. `test_breaks.py` does each fault to a run that is broken for it.
 """
@@ -83,7 +83,7 @@ def repeats_under_another_key():
 
 def guesses_what_it_cannot_read():
     """An answer that cannot be read counts as one of zeros."""
-    read, ask = endpoint.Endpoint._read, endpoint.Endpoint.ask
+    ask = endpoint.Endpoint.ask
 
     def zeros(source, x, key):
         try:
@@ -91,7 +91,7 @@ def guesses_what_it_cannot_read():
         except Exception:
             return [0] * len(x)
 
-    endpoint.Endpoint._read, endpoint.Endpoint.ask = read, zeros
+    endpoint.Endpoint.ask = zeros
 
 
 def keeps_connections():
@@ -111,29 +111,17 @@ def begins_a_new_ledger():
     ledger.Ledger.__init__ = new
 
 
-def writes_in_place():
-    """The index of the samples is overwritten slowly, rather than replaced."""
-
-    def write(path, content):
-        with open(path, "wb", buffering=0) as file:
-            file.write(content[: len(content) // 2])
-            time.sleep(0.2)
-            file.write(content[len(content) // 2 :])
-
-    samples.write_atomically = write
-
-
-# The fault that finds each break, and the kind of run that it is done to.
+# For each fault, the break that it finds and the kind of run that it is done to.
 BREAKS = {
-    resumes_with_other_draws: ("kill", "cake"),
-    leaves_sigterm_to_the_system: ("terminate", "cake"),
-    reports_a_disk_as_a_defect: ("full disk", "cake"),
-    writes_in_place: ("read-only folder", "cake"),
-    checks_no_checksum: ("damage", "cake"),
-    locks_nothing: ("two runs", "cake"),
-    trusts_the_times_of_files: ("clock", "cake"),
-    repeats_under_another_key: ("server hangs", "black box"),
-    guesses_what_it_cannot_read: ("server lies", "black box"),
-    keeps_connections: ("server answers twice", "black box"),
-    begins_a_new_ledger: ("server dies", "black box"),
+    "kill": (resumes_with_other_draws, "cake"),
+    "terminate": (leaves_sigterm_to_the_system, "cake"),
+    "full disk": (reports_a_disk_as_a_defect, "cake"),
+    "read-only folder": (reports_a_disk_as_a_defect, "cake"),
+    "damage": (checks_no_checksum, "cake"),
+    "two runs": (locks_nothing, "cake"),
+    "clock": (trusts_the_times_of_files, "cake"),
+    "server hangs": (repeats_under_another_key, "black box"),
+    "server lies": (guesses_what_it_cannot_read, "black box"),
+    "server answers twice": (keeps_connections, "black box"),
+    "server dies": (begins_a_new_ledger, "black box"),
 }

@@ -1,6 +1,7 @@
 """The metrics log of a run: one JSON object a line, with `stage`, `step` and values."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ class MetricsLog:
         """
         with open(self.path, "a") as file:
             file.write(json.dumps({"step": step, "stage": stage, **values}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the disk must not keep the checkpoint or shard without its line
         for writer in self.writers:
             writer.write(stage, step, values)
 
