@@ -13,7 +13,7 @@ from cake_jax.black_box import endpoint, ledger
 from cake_jax.methods.shared import rounds
 from cake_jax.run import experiment, run_folder, synthesis_stage
 from cake_jax.stores import checkpoint, samples
-from cake_jax.stores.metrics import MetricsLog
+from cake_jax.stores.metrics import MetricsLog, log
 from cake_jax.training import trainer
 
 
@@ -49,7 +49,7 @@ def reports_a_disk_as_a_defect():
 
     checkpoint._save = translated(checkpoint._save)
     MetricsLog.write = translated(MetricsLog.write)
-    for module in (checkpoint, experiment, run_folder, samples):
+    for module in (checkpoint, experiment, log, run_folder, samples):
         module.write_atomically = translated(module.write_atomically)
 
 
