@@ -108,7 +108,12 @@ def _run(argv: list[str]) -> int:
             names = {"config_name": name, "variant": variant}
             experiment.run(settings, workdir, **names, overwrite=_OVERWRITE.value, quiet=_QUIET.value)
     except (CakeError, OSError) as error:
-        return _fail(_with_advice(error), 1)
+        code = _fail(_with_advice(error), 1)
+        if _COORDINATOR.value and jax.process_count() > 1:
+            # The error may be that of this process alone. JAX would wait at the exit for the others, which wait for it.
+            sys.stderr.flush()
+            os._exit(code)
+        return code
     except stopping.Stopped:
         if not _LAUNCHER.value:
             print(stopping.MESSAGE, file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -86,10 +87,13 @@ def _first_failure(processes: Sequence[subprocess.Popen]) -> tuple[int, int] | N
     """
     while not stopping.is_asked():
         codes = [process.poll() for process in processes]
-        # If a signal ended a process, others may have failed because of it. The signal comes first.
-        failures = sorted((code > 0, number, code) for number, code in enumerate(codes) if code)
+        # If a signal ended a process, others may have failed because of it. So the signal comes first. SIGABRT comes last:
+        # JAX aborts a process that has lost process 0.
+        failures = sorted(
+            (code == -signal.SIGABRT, code > 0, number, code) for number, code in enumerate(codes) if code
+        )
         if failures:
-            _, number, code = failures[0]
+            *_, number, code = failures[0]
             return number, code
         if None not in codes:
             return None
