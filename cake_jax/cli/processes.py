@@ -87,8 +87,8 @@ def _first_failure(processes: Sequence[subprocess.Popen]) -> tuple[int, int] | N
     """
     while not stopping.is_asked():
         codes = [process.poll() for process in processes]
-        # If a signal ended a process, others may have failed because of it. So the signal comes first. SIGABRT comes last:
-        # JAX aborts a process that has lost process 0.
+        # If a signal ended a process, others may have failed because of it. So the signal comes first. JAX aborts
+        # processes that have lost process 0. So SIGABRT comes last.
         failures = sorted(
             (code == -signal.SIGABRT, code > 0, number, code) for number, code in enumerate(codes) if code
         )

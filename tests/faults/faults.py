@@ -24,8 +24,7 @@ def kill(trial):
     """SIGKILL, after which the process can do nothing."""
     process = trial.start()
     trial.wait_for_moment(process)
-    process.signal(signal.SIGKILL)
-    trial.events.append(f"exit code {process.wait()}")
+    trial.events.append(f"exit code {trial.kill(process)}")
 
 
 def terminate(trial):
@@ -66,8 +65,7 @@ def damage(trial):
     """A shard or a checkpoint of a killed run is cut, or one of its bytes is changed."""
     process = trial.start()
     trial.wait_for_moment(process, least=2)
-    process.signal(signal.SIGKILL)
-    process.wait()
+    trial.kill(process)
     targets = [] if (trial.folder / "results.json").exists() else _checked_files(trial.folder)
     if not targets:
         trial.events.append("there was nothing to damage")
@@ -108,8 +106,7 @@ def clock(trial):
     by = float(trial.rng.choice([-1, 1]) * 10 ** trial.rng.uniform(3, 8.5))
     process = trial.start(clock=(float(trial.rng.uniform(0, 3)), by))
     trial.wait_for_moment(process)
-    process.signal(signal.SIGKILL)
-    process.wait()
+    trial.kill(process)
     for number, path in enumerate(sorted(trial.folder.rglob("*"))):
         then = time.time() + abs(by) * (-1) ** number  # one file of the past, one of the future
         os.utime(path, (then, then))

@@ -8,6 +8,7 @@ import atexit
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -92,6 +93,12 @@ class Process:
         """Sends a signal, unless the process has ended."""
         if self.poll() is None:
             os.kill(self.pid, number)
+
+    def kill(self):
+        """Kills the process and all processes that it has started, and waits for its end."""
+        if self.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)
+        return self.wait()
 
     @property
     def text(self):

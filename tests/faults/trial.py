@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from filelock import FileLock
 from http_server import Memory, Server
 from kinds import KINDS, labels
 
@@ -137,7 +138,7 @@ class Trial:
 
     def __exit__(self, *error):
         for process in self._processes:
-            process.signal(9)
+            process.kill()
         self._stack.close()
 
     def serve(self, port=0):
@@ -170,6 +171,14 @@ class Trial:
         time.sleep(delay)
         self.events.append(f"{lines} lines and {delay:.3f} s")
         return process.poll() is None
+
+    def kill(self, process):
+        """Kills all processes of the run, waits until none has the folder any more, and returns the exit code."""
+        code = process.kill()
+        if self.folder.exists():
+            with FileLock(self.folder / "run.lock", timeout=10):
+                pass
+        return code
 
     def expect(self, is_true, complaint):
         """Notes a complaint unless something is as it must be."""
