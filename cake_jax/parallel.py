@@ -45,6 +45,7 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
       num_processes: The number P of processes. Unused with `auto`.
       process_id: This process's number, from 0 to P - 1. Unused with `auto`.
     """
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from `stopping`
     if coordinator == "auto":
         jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
     else:
@@ -65,6 +66,11 @@ def wait_for_all(place: str) -> None:
 def as_first(value: bool) -> bool:
     """The value of process 0, in every process."""
     return bool(multihost_utils.broadcast_one_to_all(np.asarray(value))) if jax.process_count() > 1 else value
+
+
+def in_any(value: bool) -> bool:
+    """Whether the value is true in at least one process. All processes return the same."""
+    return bool(multihost_utils.process_allgather(np.asarray(value)).any()) if jax.process_count() > 1 else value
 
 
 def own_share(items: Sequence) -> Sequence:

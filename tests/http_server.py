@@ -7,11 +7,14 @@ import io
 import json
 import socket
 import threading
+import time
 
 import numpy as np
 
 # The ways to lose a request, as `Server.failure` names them.
 LOST = ("status 500", "dropped", "dropped when done", "hangs when done", "half an answer")
+# The ways to break the protocol: the announced length is not that of the answer, or the answer is sent twice.
+LIES = ("announces more", "announces less", "answers twice", "answers twice, later")
 
 
 def logits(pixels):
@@ -48,8 +51,8 @@ class Server(http.server.ThreadingHTTPServer):
 
     Attributes:
       memory: The `Memory`.
-      failure: Function of a request's number, from 1, and the memory. It returns None, one of `LOST`, or a response
-        `(status, body)` or `(status, body, headers)`.
+      failure: Function of a request's number, from 1, and the memory. It returns None, one of `LOST` or `LIES`, or a
+        response `(status, body)` or `(status, body, headers)`.
       answer: Function of pixels `[B, D]` to an array, or to the bytes of a response.
       url: Address of the server.
       headers: Headers of all requests.
@@ -103,13 +106,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.hang_up()
         if not isinstance(answer, bytes):
             answer = json.dumps({"outputs": answer.tolist()}).encode() if as_json else npy(answer)
-        self.send(200, answer, whole=failure != "half an answer")
+        more = {"announces more": 10, "announces less": -10}.get(failure, 0)
+        self.send(200, answer, whole=failure != "half an answer", more=more)
+        if failure in ("answers twice", "answers twice, later"):
+            self.wfile.flush()
+            time.sleep(0.2 if failure == "answers twice, later" else 0)
+            self.send(200, answer)
 
-    def send(self, status, body, headers=(), whole=True):
+    def send(self, status, body, headers=(), whole=True, more=0):
         self.send_response(status)
         for name, value in headers:
             self.send_header(name, value)
-        self.send_header("Content-Length", len(body))
+        self.send_header("Content-Length", len(body) + more)
         self.end_headers()
         self.wfile.write(body if whole else body[: len(body) // 2])
         if not whole:

@@ -111,6 +111,10 @@ class Endpoint:
             raise Unanswered(f"{self.name}: {type(error).__name__}") from error
         except requests.RequestException as error:
             raise CakeError(f"{self.name}: the request cannot be sent ({type(error).__name__})") from error
+        finally:
+            # Each request has a connection of its own. Over a kept one, a second answer to this request would be taken
+            # for the answer to the next.
+            self._session.close()
 
     def _read(self, response: requests.Response) -> Any:
         status = f"{self.name}: status {response.status_code}"

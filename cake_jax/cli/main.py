@@ -1,6 +1,8 @@
 """The command line: `python scripts/run.py`, and `cake-jax` if the package is installed."""
 
 import ast
+import contextlib
+import errno
 import os
 import platform
 import re
@@ -13,7 +15,7 @@ import jax
 from absl import flags, logging
 from ml_collections import config_flags
 
-from cake_jax import checks, config as config_lib, parallel
+from cake_jax import checks, config as config_lib, parallel, stopping
 from cake_jax.cli import processes, shipped_configs
 from cake_jax.files import cache_folder
 from cake_jax.run.run_folder import flat
@@ -34,6 +36,8 @@ _WRONG_VALUE = re.compile(
     r"(?P<kind>int|float|boolean).*",
     re.S,
 )
+# Errors of a disk that is full or does not allow to write.
+_NO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _HELP_FULL = flags.DEFINE_bool("helpfull", False, "The same as --help.")
 _HELP = flags.DEFINE_bool("help", False, "List the flags, and do nothing.", short_name="h")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
@@ -44,16 +48,18 @@ _COORDINATOR = flags.DEFINE_string(
     "coordinator", "", "Join several processes: host:port of process 0, or 'auto' on a cluster that JAX knows."
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 1, "With --coordinator: number of processes.", lower_bound=1)
+_LAUNCHER = flags.DEFINE_integer("launcher", 0, "Set by --processes: id of the process that started this one.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", 0, "With --coordinator: this process's number, from 0.", lower_bound=0)
 
 
 def main() -> None:
     """Runs the command line of this process, and exits.
 
-    The exit code is 0; 2 for wrong arguments; 1 for an error of the run; 130 if the user stops it. Each error is one
-    line on stderr.
+    The exit code is 0; 2 for wrong arguments; 1 for an error of the run; 130 if the user stops it; 143 if SIGTERM stops
+    it. Each error is one line on stderr.
     """
-    sys.exit(_run(sys.argv))
+    with stopping.on_sigterm():
+        sys.exit(_run(sys.argv))
 
 
 def _run(argv: list[str]) -> int:
@@ -78,7 +84,9 @@ def _run(argv: list[str]) -> int:
         return _fail(known or _error_of_config_file(error), 2)
     if _PROCESSES.value:
         return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
-    logging.set_verbosity(logging.ERROR)
+    if _LAUNCHER.value:
+        processes.end_with(_LAUNCHER.value)
+    logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of the errors that it raises
     warnings.showwarning = _show_warning
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(parallel.usable_cores()))
     _keep_compiled_programs()
@@ -100,7 +108,21 @@ def _run(argv: list[str]) -> int:
             names = {"config_name": name, "variant": variant}
             experiment.run(settings, workdir, **names, overwrite=_OVERWRITE.value, quiet=_QUIET.value)
     except (CakeError, OSError, MemoryError) as error:
-        return _fail(error, 1)
+        code = _fail(_with_advice(error), 1)
+        if _COORDINATOR.value and jax.process_count() > 1:
+            # The error may be that of this process alone. JAX would wait at the exit for the others, which wait for it.
+            sys.stderr.flush()
+            os._exit(code)
+        return code
+    except stopping.Stopped:
+        if not _LAUNCHER.value:
+            print(stopping.MESSAGE, file=sys.stderr, flush=True)
+        if jax.process_count() > 1:
+            # If one process ends, JAX ends the others. So each waits until all have saved, or until its time is over.
+            with contextlib.suppress(Exception):
+                parallel.wait_for_all("stopped")
+            os._exit(stopping.EXIT_CODE)
+        return stopping.EXIT_CODE
     except Exception as error:
         if jax.process_count() == 1:
             raise
@@ -194,6 +216,14 @@ def _error_of_config_file(error: BaseException) -> BaseException:
     while "Traceback" in str(error) and (error.__cause__ or error.__context__):
         error = error.__cause__ or error.__context__ or error
     return error if isinstance(error, CakeError) else CakeError(f"config: {type(error).__name__}: {first_line(error)}")
+
+
+def _with_advice(error: BaseException) -> BaseException:
+    """The error with what to do, if it says that the disk is full or that nothing can be written to it."""
+    if not isinstance(error, OSError) or error.errno not in _NO_WRITE:
+        return error
+    name = error.filename or _WORKDIR.value or "the run's folder"
+    return CakeError(f"{name}: cannot be written ({error.strerror}); mend this and run the same command again to go on")
 
 
 def _fail(error: BaseException, code: int) -> int:

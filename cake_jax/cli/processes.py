@@ -2,17 +2,19 @@
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 
-from cake_jax import parallel
+from cake_jax import parallel, stopping
 
 _POLL_SECONDS = 0.2
-_GRACE_SECONDS = 10.0
+_GRACE_SECONDS = 9.0
 
 
 def launch(argv: Sequence[str], count: int) -> int:
@@ -23,13 +25,15 @@ def launch(argv: Sequence[str], count: int) -> int:
       count: P, the number of processes.
 
     Returns:
-      The exit code: 0 if all processes succeed, else that of the process that failed first. 1 if a signal ended it.
+      The exit code: 0 if all processes succeed, else that of the process that failed first. 1 if a signal ended it. 143
+      if this process has received SIGTERM, which it passes on.
     """
     cores = parallel.usable_cores()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         coordinator = f"127.0.0.1:{probe.getsockname()[1]}"
     shared = [sys.executable, "-m", "cake_jax.cli", *argv, f"--coordinator={coordinator}", f"--num_processes={count}"]
+    shared.append(f"--launcher={os.getpid()}")
     processes: list[subprocess.Popen] = []
     with tempfile.TemporaryFile("w+") as others:
         try:
@@ -46,6 +50,9 @@ def launch(argv: Sequence[str], count: int) -> int:
             is_printed = (processes[0].poll() or 0) > 0
         finally:
             _end(processes)
+        if stopping.is_asked():
+            print(stopping.MESSAGE, file=sys.stderr)
+            return stopping.EXIT_CODE
         if failed is None:
             return 0
         number, code = failed
@@ -62,18 +69,36 @@ def launch(argv: Sequence[str], count: int) -> int:
     return code
 
 
+def end_with(launcher: int) -> None:
+    """Ends this process if the process that launched it is gone. Otherwise nobody would end it and free the folder."""
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(_POLL_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _first_failure(processes: Sequence[subprocess.Popen]) -> tuple[int, int] | None:
-    """Waits until a process fails, and returns its number and its exit code. None once all processes have succeeded."""
-    while True:
+    """Waits until a process fails, and returns its number and its exit code.
+
+    None once all processes have succeeded, or if a stop is asked for.
+    """
+    while not stopping.is_asked():
         codes = [process.poll() for process in processes]
-        # If a signal ended a process, others may have failed because of it. The signal comes first.
-        failures = sorted((code > 0, number, code) for number, code in enumerate(codes) if code)
+        # If a signal ended a process, others may have failed because of it. So the signal comes first. JAX aborts
+        # processes that have lost process 0. So SIGABRT comes last.
+        failures = sorted(
+            (code == -signal.SIGABRT, code > 0, number, code) for number, code in enumerate(codes) if code
+        )
         if failures:
-            _, number, code = failures[0]
+            *_, number, code = failures[0]
             return number, code
         if None not in codes:
             return None
         time.sleep(_POLL_SECONDS)
+    return None
 
 
 def _end(processes: Sequence[subprocess.Popen]) -> None:

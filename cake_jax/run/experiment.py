@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cake_jax import data, methods, parallel, random_keys
+from cake_jax import data, methods, parallel, random_keys, stopping
 from cake_jax.evaluation import starts_agreement
 from cake_jax.files import write_atomically
 from cake_jax.run import results as results_lib, run_folder, warning_signs
@@ -49,24 +49,29 @@ def run(
       The content of `results.json`.
 
     Raises:
-      CakeError: A value does not fit, `workdir` holds another run, or a file in it is damaged.
+      CakeError: A value does not fit, `workdir` holds another run, another process works in it, or a file in it that
+        cannot be made anew is damaged.
+      Stopped: The process has received SIGTERM, and its work is saved.
     """
     workdir = Path(workdir)
     done = None if overwrite else run_folder.saved_results(workdir)
     if done is None:
         _check_sources(settings, has_teacher=checkpoint.has_model(workdir / run_folder.TEACHER) and not overwrite)
-    if parallel.is_first():
-        goes_on = run_folder.claim(workdir, settings.document, overwrite)
-        if goes_on and done is None and not quiet:
-            print(f"{workdir} holds an unfinished run of this config; it goes on where it stopped")
-        if not quiet and (order := data.class_order(settings.data, settings.spec)):
-            print(order)
-    parallel.wait_for_all("claim")
-    if done is not None:
-        print(f"{workdir} holds the finished run of this config; nothing to do. See {workdir / run_folder.REPORT}")
-        return done
-    log = MetricsLog(workdir / run_folder.METRICS, [WRITERS[name](workdir) for name in settings.metrics_writers])
-    with contextlib.closing(log):
+    with contextlib.ExitStack() as stack:
+        if parallel.is_first():
+            if done is None:
+                stack.enter_context(run_folder.locked(workdir, settings.document, overwrite))
+            goes_on = run_folder.claim(workdir, settings.document, overwrite)
+            if goes_on and done is None and not quiet:
+                print(f"{workdir} holds an unfinished run of this config; it goes on where it stopped")
+            if not quiet and (order := data.class_order(settings.data, settings.spec)):
+                print(order)
+        parallel.wait_for_all("claim")
+        if done is not None:
+            print(f"{workdir} holds the finished run of this config; nothing to do. See {workdir / run_folder.REPORT}")
+            return done
+        writers = [WRITERS[name](workdir) for name in settings.metrics_writers]
+        log = stack.enter_context(contextlib.closing(MetricsLog(workdir / run_folder.METRICS, writers)))
         watch = Watch(quiet, workdir / run_folder.TRACES if settings.profile else None)
         return _run_stages(settings, workdir, {"config_name": config_name, "variant": variant}, log, watch)
 
@@ -90,11 +95,13 @@ def _run_stages(
         # Samples
         store = stored_samples(run_keys.synthesis, settings, workdir, box or teacher, log, watch)
         warn(warning_signs.of_samples(log, num_classes))
+        stopping.stop_if_asked()
 
         # Student
         folder = workdir / run_folder.STUDENT
         student = trained_student(run_keys.student, settings, box or teacher, folder, store, log, watch)
         warn(warning_signs.of_student(log, num_classes))
+        stopping.stop_if_asked()
 
         # Baseline: a run of its own within the folder
         of_noise = _baseline(settings, workdir, names, watch.quiet)

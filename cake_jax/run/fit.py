@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from cake_jax import parallel
+from cake_jax import parallel, stopping
+from cake_jax.run import repair
 from cake_jax.run.settings import ModelSettings
 from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
@@ -57,11 +58,14 @@ def fit(
 
     Returns:
       The trained model.
+
+    Raises:
+      Stopped: A process of the run has received SIGTERM. The state is saved.
     """
     init_key, train_key = jax.random.split(key)
     module = model.create(spec)
     first = trainer.init(init_key, module, spec, settings, variables, asked.get("make_batch"))
-    start = checkpoint.load_state(folder, first)
+    start = repair.saved_state(folder, first)
     done = int(start.epoch)
     writes = parallel.is_first()
     if writes:
@@ -75,9 +79,12 @@ def fit(
             seconds, started = time.perf_counter() - started, time.perf_counter()
             if writes:
                 log.write(stage, info.epoch, **info._asdict(), **queries, seconds=seconds)
-            if parallel.as_first(time.perf_counter() - saved > SAVE_SECONDS):
+            stops = parallel.in_any(stopping.is_asked())
+            if stops or parallel.as_first(time.perf_counter() - saved > SAVE_SECONDS):
                 checkpoint.save_state(folder, info.epoch, state)
                 saved = time.perf_counter()
+            if stops:
+                raise stopping.Stopped
             progress.update({"accuracy": info.accuracy, "loss": info.loss})
     trained = trainer.as_model(module, state, spec)
     checkpoint.save_model(folder, trained, model.name, dict(model.options))

@@ -1,10 +1,13 @@
 """A run's folder: the names of its files, its config, and the loading of finished and unfinished runs."""
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock, Timeout
 
 from cake_jax.files import read_json, write_atomically
 from cake_jax.stores import checkpoint
@@ -15,6 +18,7 @@ from cake_jax.types import CakeError, DataSpec
 CONFIG, RESULTS, METRICS, REPORT = "config.json", "results.json", "metrics.jsonl", "report.html"
 TEACHER, SAMPLES, STUDENT, ROUNDS = "teacher", "samples", "student", "rounds"
 FIGURES, TRACES, BASELINE = "figures", "profile", "baseline"
+_LOCK = "run.lock"
 
 # Fields that do not change the results of a run.
 _FREE = (
@@ -189,9 +193,19 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> bool:
     """
     path, wanted = workdir / CONFIG, json.loads(json.dumps(document))
     if overwrite and path.exists():
-        shutil.rmtree(workdir)
-    holds_run = _holds_run(workdir)
-    if holds_run:
+        _empty(workdir)
+    _check_claim(workdir, wanted)
+    holds_run, content = _holds_run(workdir), json.dumps(wanted, indent=1).encode()
+    if not path.exists() or path.read_bytes() != content:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content)
+    return holds_run
+
+
+def _check_claim(workdir: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuses a folder that holds another run, or files that are not a run."""
+    path = workdir / CONFIG
+    if _holds_run(workdir):
         try:
             field = first_difference(saved_config(workdir), wanted)
         except (ValueError, TypeError) as error:
@@ -201,18 +215,45 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> bool:
                 f"{workdir}: holds a run with another config, which differs in {field}; "
                 "use another --workdir, or --overwrite"
             )
-    elif workdir.exists() and any(other.name not in (CONFIG, f"{CONFIG}.tmp") for other in workdir.iterdir()):
+    elif workdir.exists() and any(other.name not in (CONFIG, f"{CONFIG}.tmp", _LOCK) for other in workdir.iterdir()):
         raise CakeError(f"{workdir}: is not empty and holds no run; use another --workdir")
-    content = json.dumps(wanted, indent=1).encode()
-    if not path.exists() or path.read_bytes() != content:
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content)
-    return holds_run
+
+
+@contextlib.contextmanager
+def locked(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> Iterator[None]:
+    """Keeps other processes out of the folder in this context. The system frees the lock if the process dies.
+
+    Args:
+      workdir: The run's folder. It is made if it is missing.
+      document: The config, JSON-ready.
+      overwrite: Whether a run that the folder holds will be deleted.
+
+    Raises:
+      CakeError: Another process has the lock, or the folder cannot be claimed. Then the folder is unchanged.
+    """
+    if not (overwrite and (workdir / CONFIG).exists()):
+        _check_claim(workdir, json.loads(json.dumps(document)))
+    workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(workdir / _LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        message = f"{workdir}: another process works on this run; wait until it ends, or use another --workdir"
+        raise CakeError(message) from error
+
+
+def _empty(workdir: Path) -> None:
+    """Deletes everything in the folder but the lock, which this process may hold."""
+    for path in workdir.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
+            path.unlink()
 
 
 def _holds_run(workdir: Path) -> bool:
     """Whether a folder holds a run. One that failed before it wrote more than its config does not count."""
-    return (workdir / CONFIG).exists() and any(other.name != CONFIG for other in workdir.iterdir())
+    return (workdir / CONFIG).exists() and any(other.name not in (CONFIG, _LOCK) for other in workdir.iterdir())
 
 
 def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 
 from cake_jax import methods
-from cake_jax.run import run_folder
+from cake_jax.run import repair, run_folder
 from cake_jax.run.fit import fit
 from cake_jax.run.settings import RunSettings
 from cake_jax.run.watch import Watch
@@ -32,8 +32,8 @@ def trained_student(
     """
     if not settings.stages.student:
         return None
-    if checkpoint.has_model(target):
-        return checkpoint.load_model(target)
+    if (saved := repair.saved_model(target)) is not None:
+        return saved
     student = settings.student
     samples = store.select(
         min_step_size=settings.samples.min_step_size,

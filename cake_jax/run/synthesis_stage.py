@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from cake_jax import data, methods, parallel, random_keys
+from cake_jax import data, methods, parallel, random_keys, stopping
 from cake_jax.methods.shared.guide_student import GuideStudent
 from cake_jax.methods.shared.rounds import RoundResult, make_rounds
-from cake_jax.run import run_folder
+from cake_jax.run import repair, run_folder
 from cake_jax.run.fit import SAVE_SECONDS
 from cake_jax.run.settings import RunSettings
 from cake_jax.run.watch import Watch
@@ -39,7 +39,7 @@ def stored_samples(
         if not source.exists():
             raise CakeError(f"synthesis.from_run: no samples in {source.parent}")
         return SampleStore(source)
-    store = SampleStore(workdir / run_folder.SAMPLES)
+    store = repair.sound_samples(workdir / run_folder.SAMPLES, workdir / run_folder.ROUNDS)
     is_complete = len(store.entries) == settings.samples.synthesis.num_batches
     if not settings.stages.synthesis or teacher is None or is_complete:
         return store
@@ -75,6 +75,7 @@ def make_samples(
 
     Raises:
       CakeError: A sequential method runs in several processes, or the method fails.
+      Stopped: This process has received SIGTERM. All samples that it has made are on the disk.
     """
     method, synthesis = methods.get(settings.method), settings.samples.synthesis
     state = method.init(random_keys.method_state(key), settings.spec, synthesis, examples)
@@ -114,10 +115,14 @@ def make_samples(
             if guide and (made.batch + 1) % -(-synthesis.num_batches // _KEPT_STUDENTS) == 0:
                 model = settings.student.model
                 checkpoint.save_model(rounds / f"{made.batch + 1:06d}", guide.model, model.name, dict(model.options))
-            if method.sequential and (is_metered or time.perf_counter() - saved > SAVE_SECONDS):
+            stops = stopping.is_asked()
+            if method.sequential and (stops or is_metered or time.perf_counter() - saved > SAVE_SECONDS):
                 written.result()
                 checkpoint.save_state(rounds, made.batch + 1, _saved(made.batch + 1, made.round.state, guide))
                 saved = time.perf_counter()
+            if stops:
+                written.result()
+                raise stopping.Stopped
         written.result()
     parallel.wait_for_all("synthesis ends")
     if parallel.is_first():
@@ -140,7 +145,7 @@ def _resume(
     if jax.process_count() > 1:
         raise CakeError("method: its rounds depend on each other; run it in one process")
     start = _saved(0, state, guide)
-    saved = checkpoint.load_state(rounds, start)
+    saved = repair.saved_state(rounds, start)
     is_whole = all(batch in store.entries for batch in range(int(saved[0])))
     rounds_done, state, student_state = saved if is_whole else start
     done = int(rounds_done)

@@ -12,7 +12,7 @@ import jax
 
 from cake_jax import data
 from cake_jax.black_box import BlackBox, Endpoint
-from cake_jax.run import run_folder
+from cake_jax.run import repair, run_folder
 from cake_jax.run.fit import fit
 from cake_jax.run.settings import BlackBoxSettings, RunSettings
 from cake_jax.run.watch import Watch
@@ -26,8 +26,8 @@ from cake_jax.types import CakeError, first_line
 def own_teacher(key: jax.Array, settings: RunSettings, target: Path, log: MetricsLog, watch: Watch) -> Teacher | None:
     """The run's own teacher. None if there is no teacher, or if it only answers queries."""
     source, model = settings.teacher, settings.teacher.model
-    if checkpoint.has_model(target):
-        return checkpoint.load_model(target)
+    if (saved := repair.saved_model(target)) is not None:
+        return saved
     match source.source:
         case "training":
             dataset = data.load(settings.data, settings.spec)

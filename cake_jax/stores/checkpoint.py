@@ -6,6 +6,8 @@ No other module uses Orbax. If a run has several processes, each of them must ma
 import functools
 import hashlib
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ _MODEL = "model.json"
 _VARIABLES = "variables"
 _TRAINING = "training"
 _CHECKSUM = "sha256"
+
+
+class DamagedError(CakeError):
+    """A saved model or state is not what was written: files are missing, or the checksum differs."""
 
 
 def save_model(folder: Path, model: Teacher, name: str, options: dict[str, Any]) -> None:
@@ -50,6 +56,11 @@ def save_model(folder: Path, model: Teacher, name: str, options: dict[str, Any])
 def has_model(folder: Path) -> bool:
     """Whether `folder` holds a finished model."""
     return (folder / _MODEL).exists()
+
+
+def is_damaged(folder: Path) -> bool:
+    """Whether the variables of a finished model have another checksum than when they were saved."""
+    return has_model(folder) and not _is_sound(folder / _VARIABLES)
 
 
 def model_info(folder: Path) -> dict[str, Any]:
@@ -88,7 +99,8 @@ def load_model(folder: Path) -> Teacher:
     """Loads a model that `save_model` saved.
 
     Raises:
-      CakeError: The folder has no finished model, or the model is damaged.
+      DamagedError: The variables are damaged.
+      CakeError: The folder has no finished model, its description is damaged, or the model cannot be made.
     """
     spec, about = model_spec(folder), model_info(folder)["model"]
     try:
@@ -96,6 +108,8 @@ def load_model(folder: Path) -> Teacher:
         x = jax.ShapeDtypeStruct((1, *spec.shape), np.float32)
         shapes = jax.eval_shape(functools.partial(modes.init, module), jax.random.key(0), x)
         variables = _load(folder / _VARIABLES, shapes)
+    except DamagedError as error:
+        raise DamagedError(f"{folder / _VARIABLES}: damaged; train the model again: {error}") from error
     except CakeError as error:
         raise CakeError(f"{folder / _MODEL}: {error}") from error
     except Exception as error:
@@ -130,13 +144,16 @@ def load_state(folder: Path, like: Any) -> Any:
       The saved state. If there is none, `like` itself.
 
     Raises:
-      CakeError: The state is damaged.
+      DamagedError: The state is damaged.
+      CakeError: The state does not have the structure of `like`.
     """
     saved = _states(folder / _TRAINING)
     if not saved:
         return like
     try:
         return _load(saved[-1], like)
+    except DamagedError as error:
+        raise DamagedError(f"{saved[-1]}: damaged; delete it and run again: {error}") from error
     except Exception as error:
         raise CakeError(f"{saved[-1]}: damaged; delete it and run again: {first_line(error)}") from error
 
@@ -147,16 +164,32 @@ def drop_states(folder: Path) -> None:
 
 
 def _save(path: Path, tree: Any) -> None:
-    """Saves a pytree with Orbax, then a checksum of its files. Orbax alone does not notice a changed weight."""
-    ocp.save(path.absolute(), jax.device_get(tree), overwrite=True)
+    """Saves a pytree with Orbax, then a checksum of its files. Orbax alone does not notice a changed weight.
+
+    Raises:
+      OSError: The files cannot be written, for example because the disk is full.
+    """
+    try:
+        ocp.save(path.absolute(), jax.device_get(tree), overwrite=True)
+    except ValueError as error:
+        # Orbax writes with a library whose errors name the system's error in their text alone.
+        code = re.search(r"os_error_code='(\d+)'", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
     if parallel.is_first():
         write_atomically(path / _CHECKSUM, _checksum(path).encode())
 
 
 def _load(path: Path, like: Any) -> Any:
-    if read(path / _CHECKSUM).decode() != _checksum(path):
-        raise ValueError("the checksum differs")
+    if not _is_sound(path):
+        raise DamagedError("the checksum differs")
     return ocp.load(path.absolute(), jax.tree.map(_on_host, like))
+
+
+def _is_sound(folder: Path) -> bool:
+    path = folder / _CHECKSUM
+    return path.exists() and read(path).decode(errors="replace") == _checksum(folder)
 
 
 def _checksum(folder: Path) -> str:

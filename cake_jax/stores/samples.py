@@ -109,6 +109,14 @@ class SampleStore:
             self.entries = {batch: entry for batch, entry in self.entries.items() if batch not in dropped}
             self._write_index(self.entries)
 
+    def damaged(self) -> list[int]:
+        """The mini-batches whose shard has another checksum than the index."""
+        return [
+            batch
+            for batch, entry in self.entries.items()
+            if hashlib.sha256((self.folder / entry["file"]).read_bytes()).hexdigest() != entry["sha256"]
+        ]
+
     def _write_index(self, entries: Mapping[int, dict[str, Any]]) -> None:
         write_atomically(self.folder / INDEX, "".join(json.dumps(e) + "\n" for e in entries.values()).encode())
 

@@ -11,13 +11,14 @@ import jax
 import pytest
 import runs
 import writer_files
+from cake_errors import message_of
 from runs import small_config
 
+from cake_jax.errors import CakeWarning
 from cake_jax.run import fit, synthesis_stage
 from cake_jax.stores import checkpoint
 from cake_jax.stores.samples import SampleStore
 from cake_jax.training import trainer
-from cake_jax.types import CakeError
 
 STAGES = ("teacher", "synthesis", "student")
 FIGURE_OF_STAGE = {
@@ -191,16 +192,57 @@ def test_sigkill_in_every_stage_changes_nothing(tmp_path):
     assert runs.outcome_of(killed) == runs.outcome_of(whole)
 
 
-def test_a_damaged_shard_stops_the_run_and_is_made_again_once_deleted(finished, unfinished):
-    shard = unfinished / "samples" / "batch-000001.npz"
-    content = bytearray(shard.read_bytes())
-    content[700] ^= 1
-    shard.write_bytes(content)
-    with pytest.raises(CakeError, match=r"batch-000001\.npz: damaged"):
-        runs.run(small_config(), unfinished)
-    shard.unlink()
-    runs.run(small_config(), unfinished, variant="small", report=False)
+def change_a_byte(path, place=-100):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("part", ["samples/batch-000001.npz", "teacher", "samples"])
+def test_what_is_damaged_is_named_and_made_anew(finished, unfinished, part):
+    """The other shards are not made again."""
+    files = {
+        "teacher": [unfinished / "teacher" / "variables" / "state" / "manifest.ocdbt"],
+        "samples": sorted((unfinished / "samples").glob("*.npz")),
+    }.get(part, [unfinished / part])
+    sound = {path: path.stat().st_ino for path in unfinished.glob("samples/*.npz") if path not in files}
+    for path in files:
+        change_a_byte(path)
+    with pytest.warns(CakeWarning) as notes:
+        runs.run(small_config(), unfinished, variant="small", report=False)
+    places = [str(unfinished / "teacher")] if part == "teacher" else [*map(str, files)]
+    assert [str(note.message) for note in notes] == [
+        f"{place}: damaged, its checksum differs; it is made anew" for place in places
+    ]
     assert runs.outcome_of(unfinished) == runs.outcome_of(finished)
+    assert {path: path.stat().st_ino for path in sound} == sound
+
+
+def test_a_damaged_state_is_named_and_the_training_starts_anew(finished, tmp_path, monkeypatch, always_saving):
+    run_and_stop(small_config(), tmp_path / "run", "student", monkeypatch)
+    change_a_byte(tmp_path / "run" / "student" / "training" / "000002" / "state" / "manifest.ocdbt")
+    with pytest.warns(CakeWarning, match=r"student/training: damaged, its checksum differs; it is made anew"):
+        runs.run(small_config(), tmp_path / "run", variant="small", report=False)
+    assert runs.outcome_of(tmp_path / "run") == runs.outcome_of(finished)
+
+
+def test_a_second_run_in_the_folder_is_refused_and_changes_nothing(finished, tmp_path, monkeypatch):
+    """The second run starts while the first writes its first mini-batch."""
+    append, messages = SampleStore.append, []
+
+    def append_and_start(store, batch, samples, **facts):
+        append(store, batch, samples, **facts)
+        if batch == 0:
+            messages.append(message_of(runs.run, small_config(), tmp_path / "run", overwrite=True))
+            messages.append(message_of(runs.run, small_config(), tmp_path / "run"))
+
+    monkeypatch.setattr(SampleStore, "append", append_and_start)
+    runs.run(small_config(), tmp_path / "run", variant="small", report=False)
+    monkeypatch.undo()
+    assert len(messages) == 2
+    assert all("another process works on this run" in message for message in messages)
+    assert runs.outcome_of(tmp_path / "run") == runs.outcome_of(finished)
+    runs.run(small_config(seed=1), tmp_path / "run", overwrite=True, report=False)
 
 
 def test_deleted_samples_are_made_again(finished, unfinished):

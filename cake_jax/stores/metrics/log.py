@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ class MetricsLog:
         """
         with open(self.path, "a") as file:
             file.write(json.dumps({"step": step, "stage": stage, **values}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the disk must not keep the checkpoint or shard without its line
         for writer in self.writers:
             writer.write(stage, step, values)
 
