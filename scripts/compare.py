@@ -47,12 +47,14 @@ def main() -> None:
 
     results: dict[tuple[str, str], dict[str, Any] | str] = {}
     for turn in (flags.methods[:1], flags.methods[1:]):
-        jobs = {pair: job(*pair) for pair in pairs if pair[0] in turn}
+        # A run whose teacher was not made is left out.
+        failed = {seed for (_, seed), one in results.items() if isinstance(one, str)}
+        jobs = {pair: job(*pair) for pair in pairs if pair[0] in turn and pair[1] not in failed}
         results |= zip(jobs, many_runs.run_all(list(jobs.values()), flags.devices), strict=True)
     runs: list[dict[str, Any]] = []
     first: dict[str, Record] = {}
     for title, seed in pairs:
-        one = results[title, seed]
+        one = results.get((title, seed))
         if isinstance(one, dict):
             record = many_runs.record(folders[title, seed])
             first.setdefault(title, record)

@@ -30,16 +30,20 @@ def main() -> None:
         shared = [f"--config.teacher.from_run={own}", f"--config.synthesis.from_run={own}"]
         return Job(f"{flags.config}:{cell}", workdir / cell, [*(shared if student != teacher else ()), *others])
 
-    diagonal = [job(name, name) for name in names]
-    rest = [job(teacher, student) for teacher in names for student in names if student != teacher]
     results: list[dict[str, Any] | str] = []
     runs: list[dict[str, Any]] = []
-    for turn in (diagonal, rest):
-        for one in many_runs.run_all(turn, flags.devices):
+
+    def run_all(jobs: list[Job]) -> None:
+        for one in many_runs.run_all(jobs, flags.devices):
             results.append(one)
             if isinstance(one, dict):
                 runs.append(one)
                 print(matrix.table(runs, names), flush=True)
+
+    run_all([job(name, name) for name in names])
+    # A row without teacher and samples is left out.
+    rows = [name for name, one in zip(names, results, strict=True) if isinstance(one, dict)]
+    run_all([job(teacher, student) for teacher in rows for student in names if student != teacher])
     if runs and flags.out:
         many_runs.write(flags.out, runs)
     if runs and flags.figure:

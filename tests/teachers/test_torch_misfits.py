@@ -169,7 +169,7 @@ def test_empty_weights_are_refused(weights):
 
 def test_names_that_are_no_strings_are_refused():
     message = message_of(from_torch_weights, {0: np.zeros(3), 1: np.zeros(2)}, "resnet18", SPEC, RESNET)
-    assert message.endswith("and the file has 2 others (0, 1)")
+    assert "and the file has 2 others (0, 1)" in message
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "header", "length", "pickle", "folder"])
