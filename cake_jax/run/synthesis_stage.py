@@ -38,7 +38,14 @@ def stored_samples(
         source = Path(settings.samples.from_run) / run_folder.SAMPLES
         if not source.exists():
             raise CakeError(f"synthesis.from_run: no samples in {source.parent}")
-        return SampleStore(source)
+        store, spec = SampleStore(source), settings.spec
+        for entry in store.entries.values():
+            if (tuple(entry["shape"]), entry["num_classes"]) != (spec.shape, spec.num_classes):
+                raise CakeError(
+                    f"synthesis.from_run: the samples in {source} have shape {tuple(entry['shape'])} and "
+                    f"{entry['num_classes']} classes, not {spec.shape} and {spec.num_classes}"
+                )
+        return store
     store = repair.sound_samples(workdir / run_folder.SAMPLES, workdir / run_folder.ROUNDS)
     is_complete = len(store.entries) == settings.samples.synthesis.num_batches
     if not settings.stages.synthesis or teacher is None or is_complete:

@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import runs
 from cake_errors import message_of
 from hostile_arrays import npy, npy_header, pickled
 from limits import little_memory, little_time
@@ -17,11 +18,12 @@ from limits import little_memory, little_time
 import cake_jax
 from cake_jax import files, models
 from cake_jax.cli import many_runs
-from cake_jax.config import default
+from cake_jax.config import default, resolve
 from cake_jax.export import export
 from cake_jax.files import write_atomically
 from cake_jax.report import side_by_side
 from cake_jax.run import run_folder
+from cake_jax.run.synthesis_stage import stored_samples
 from cake_jax.stores.checkpoint import load_model, model_info, save_model
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import INDEX, SampleStore
@@ -320,6 +322,14 @@ def test_shards_of_other_shapes_are_refused(run):
     SampleStore(run / "samples").append(1, samples()._replace(x=x))
     message = message_of(SampleStore(run / "samples").select)
     assert message == f"{run / 'samples'}: mini-batches 0 and 1 have other shapes"
+
+
+def test_samples_of_another_teacher_are_refused(run, tmp_path):
+    settings = resolve(runs.small_config(**{"synthesis.from_run": str(run)}))
+    message = message_of(stored_samples, None, settings, tmp_path, None, None, None)
+    assert message == (
+        f"synthesis.from_run: the samples in {run / 'samples'} have shape (2,) and 3 classes, not (2,) and 2"
+    )
 
 
 def test_a_shard_of_texts_is_refused(run):
