@@ -46,15 +46,19 @@ def stored_samples(
                     f"{entry['num_classes']} classes, not {spec.shape} and {spec.num_classes}"
                 )
         return store
-    store = repair.sound_samples(workdir / run_folder.SAMPLES, workdir / run_folder.ROUNDS)
-    is_complete = len(store.entries) == settings.samples.synthesis.num_batches
+    rounds, num_batches = workdir / run_folder.ROUNDS, settings.samples.synthesis.num_batches
+    store = repair.sound_samples(workdir / run_folder.SAMPLES, rounds)
+    # A guide student is saved after the samples of its round. A kill between the two leaves samples without a student.
+    kept = _kept_rounds(num_batches) if methods.get(settings.method).guide else ()
+    has_students = all(checkpoint.has_model(_student_folder(rounds, number)) for number in kept)
+    is_complete = len(store.entries) == num_batches and has_students
     if not settings.stages.synthesis or teacher is None or is_complete:
         return store
     examples = None
     if methods.get(settings.method).reads_data:
         dataset = data.load(settings.data, settings.spec)
         examples = dataset.train_x, dataset.train_y
-    make_samples(key, settings, teacher, store, workdir / run_folder.ROUNDS, log, examples, watch)
+    make_samples(key, settings, teacher, store, rounds, log, examples, watch)
     return SampleStore(store.folder)
 
 
@@ -119,9 +123,9 @@ def make_samples(
         for made, seconds in watch.traced("synthesis", _timed(results), len(share)):
             written.result()
             written = writer.submit(write, made, seconds)
-            if guide and (made.batch + 1) % -(-synthesis.num_batches // _KEPT_STUDENTS) == 0:
-                model = settings.student.model
-                checkpoint.save_model(rounds / f"{made.batch + 1:06d}", guide.model, model.name, dict(model.options))
+            if guide and made.batch + 1 in _kept_rounds(synthesis.num_batches):
+                model, folder = settings.student.model, _student_folder(rounds, made.batch + 1)
+                checkpoint.save_model(folder, guide.model, model.name, dict(model.options))
             stops = stopping.is_asked()
             if method.sequential and (stops or is_metered or time.perf_counter() - saved > SAVE_SECONDS):
                 written.result()
@@ -134,6 +138,17 @@ def make_samples(
     parallel.wait_for_all("synthesis ends")
     if parallel.is_first():
         checkpoint.drop_states(rounds)
+
+
+def _kept_rounds(num_batches: int) -> range:
+    """The numbers of rounds after which a guide student is kept."""
+    apart = -(-num_batches // _KEPT_STUDENTS)
+    return range(apart, num_batches + 1, apart)
+
+
+def _student_folder(rounds: Path, number: int) -> Path:
+    """The folder of the guide student that is kept after a number of rounds."""
+    return rounds / f"{number:06d}"
 
 
 def kept_students(rounds: Path) -> dict[int, Teacher]:

@@ -214,6 +214,7 @@ def _serve():
             pid = os.fork()
             if pid == 0:
                 return request
+            os.setpgid(pid, pid)  # a group of its own, which can be killed as a whole
             answer = {"pid": pid}
         print(json.dumps(answer), flush=True)
     sys.exit()

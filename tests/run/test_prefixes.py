@@ -31,7 +31,7 @@ KINDS = {
 
 
 def config_of(kind):
-    fields = {"teacher.epochs": 2, "student.epochs": 2, "synthesis.num_batches": 2, "run.evaluation": False}
+    fields = {"teacher.epochs": 2, "student.epochs": 2, "synthesis.num_batches": 2}
     return runs.small_config(**fields, **KINDS[kind])
 
 
