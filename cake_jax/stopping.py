@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 # The exit code of a shell for a command that SIGTERM ended: 128 + 15.
 EXIT_CODE = 143
-MESSAGE = "stopped by SIGTERM; run the same command again to go on"
+MESSAGE = "stopped by SIGTERM; run the same command again to go on, without --overwrite"
 # A run that has not stopped by itself after this time is ended. The rest of ten seconds is for a slow disk.
 _GRACE_SECONDS = 8.0
 

@@ -102,7 +102,7 @@ class DataSpec:
             raise CakeError(f"DataSpec.class_names: {len(self.class_names)} names for {self.num_classes} classes")
         for name in self.class_names:
             if name != printable(name):
-                raise CakeError(f"DataSpec.class_names: '{name}' has control codes or line breaks")
+                raise CakeError(f"DataSpec.class_names: '{name}' has control codes or line breaks; rename it")
 
     @property
     def is_image(self) -> bool:

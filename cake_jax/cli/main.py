@@ -36,8 +36,8 @@ _WRONG_VALUE = re.compile(
     r"(?P<kind>int|float|boolean).*",
     re.S,
 )
-# Errors of a disk that is full or does not allow to write.
-_NO_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+# Errors of a disk that is full, or of a file that must not be read or written.
+_NO_ACCESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _HELP_FULL = flags.DEFINE_bool("helpfull", False, "The same as --help.")
 _HELP = flags.DEFINE_bool("help", False, "List the flags, and do nothing.", short_name="h")
 _CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
@@ -130,7 +130,7 @@ def _run(argv: list[str]) -> int:
         print(f"stopped: another process of this run may have been lost ({first_line(error)})", file=sys.stderr)
         os._exit(1)
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
+        print("stopped; run the same command again to go on, without --overwrite", file=sys.stderr)
         return 130
     return 0
 
@@ -219,11 +219,11 @@ def _error_of_config_file(error: BaseException) -> BaseException:
 
 
 def _with_advice(error: BaseException) -> BaseException:
-    """The error with what to do, if it says that the disk is full or that nothing can be written to it."""
-    if not isinstance(error, OSError) or error.errno not in _NO_WRITE:
+    """The error with what to do, if it says that the disk is full, or that a file cannot be read or written."""
+    if not isinstance(error, OSError) or error.errno not in _NO_ACCESS:
         return error
     name = error.filename or _WORKDIR.value or "the run's folder"
-    return CakeError(f"{name}: cannot be written ({error.strerror}); mend this and run the same command again to go on")
+    return CakeError(f"{name}: {error.strerror}; free space or change the permissions, and run the same command again")
 
 
 def _fail(error: BaseException, code: int) -> int:

@@ -106,8 +106,8 @@ def run(
     """
     command = [sys.executable, "-m", "cake_jax.cli", f"--config={config}", f"--workdir={workdir}", *arguments]
     code = subprocess.run(command, check=False, env={**os.environ, **(environment or {})}).returncode
-    results = saved_results(workdir)
-    if code or results is None:
+    results = None if code else saved_results(workdir)
+    if results is None:
         sys.exit(f"error: this run failed: {shlex.join(command)}")
     return results
 
@@ -133,7 +133,7 @@ def run_all(jobs: Sequence[Job], devices: Sequence[str] = ("",)) -> Iterator[dic
         try:
             visible = {"CUDA_VISIBLE_DEVICES": device} if device else {}
             return run(job.config, job.folder, [*job.arguments, *quiet], visible)
-        except SystemExit as failure:
+        except (SystemExit, CakeError) as failure:
             return str(failure)
         finally:
             free.put(device)

@@ -13,7 +13,7 @@ from cake_jax.types import CakeError
 
 
 def noise_config(config: ConfigDict, settings: RunSettings) -> ConfigDict:
-    """The config of the baseline, which needs the run's teacher in `teacher.from_run`.
+    """The config of the baseline, whose settings get the run's teacher by `RunSettings.with_teacher_of`.
 
     It has the method `noise`, as many samples as the run, and the run's student and training. If the student asks the
     teacher, it learns for as many epochs as the run's evaluations of the teacher pay, where a gradient counts as three.
@@ -30,8 +30,8 @@ def noise_config(config: ConfigDict, settings: RunSettings) -> ConfigDict:
     noise = config.copy_and_resolve_references()
     with noise.unlocked():
         noise.method = "noise"
-        noise.run.baseline = False
-        noise.teacher.update(weights="", from_run="")
+        noise.run.update(baseline=False, teacher=True, synthesis=True)
+        noise.log.wandb = False  # its run is that of the student
         source, count = noise.synthesis.from_run, noise.synthesis.num_batches * noise.synthesis.batch_size
         made = methods.total_queries(methods.get(settings.method), settings.samples.synthesis, settings.access)
         if source:

@@ -46,7 +46,7 @@ _ROWS: dict[str, Callable[[RunFigures], float]] = {
 
 
 def results_table(runs: Sequence[FinishedRun]) -> list[tuple[str, list[str]]]:
-    """The results: for each column of `COLUMNS` with a value, its heading and the runs' values as text."""
+    """The results: for each row of `_ROWS` with a value, its heading and the runs' values as text."""
     figures = [run_figures(run.results) for run in runs]
     rows = [(heading, [value(one) for one in figures]) for heading, value in _ROWS.items()]
     return [(heading, list(map(_text, values))) for heading, values in rows if not all(map(math.isnan, values))]

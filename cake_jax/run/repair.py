@@ -1,7 +1,7 @@
 """Damaged files of an unfinished run. A note names them, and the run makes their content anew.
 
-Models, states and samples have checksums, and each follows from the run's config and seed. So what is made anew equals
-what was lost.
+Models, states and samples have checksums, and each follows from the run's config, its seed and the files that the
+config names. As long as these files are the same, what is made anew equals what was lost.
 """
 
 import shutil
@@ -42,9 +42,11 @@ def saved_state(folder: Path, like: Any) -> Any:
     except checkpoint.DamagedError:
         _note(folder / "training")
         state, is_sound = like, False
-    parallel.wait_for_all(f"{folder.name} state read")
-    if not is_sound and parallel.is_first():
-        checkpoint.drop_states(folder)
+    # All processes go on from the same state, also if only one has read a damaged one.
+    if parallel.in_any(not is_sound):
+        state = like
+        if parallel.is_first():
+            checkpoint.drop_states(folder)
     return state
 
 

@@ -238,14 +238,18 @@ def locked(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> Itera
         with FileLock(workdir / _LOCK, timeout=0):
             yield
     except Timeout as error:
-        message = f"{workdir}: another process works on this run; wait until it ends, or use another --workdir"
-        raise CakeError(message) from error
+        raise CakeError(
+            f"{workdir}: another process works on this run; wait until it ends, or use another --workdir. If there is "
+            "none, the file system has no locks, and --workdir must be on another one"
+        ) from error
+    except NotImplementedError as error:
+        raise CakeError(f"{workdir}: the file system has no locks; use a --workdir on another one") from error
 
 
 def _empty(workdir: Path) -> None:
-    """Deletes everything in the folder but the lock, which this process may hold."""
-    for path in workdir.iterdir():
-        if path.is_dir():
+    """Deletes everything in the folder but the lock, which this process may hold, and the config last of all."""
+    for path in sorted(workdir.iterdir(), key=lambda path: path.name == CONFIG):
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != _LOCK:
             path.unlink()

@@ -167,14 +167,12 @@ class RunSettings:
     baseline: "RunSettings | None"
 
     def with_teacher_of(self, run: Path) -> "RunSettings":
-        """These settings with the teacher of an earlier run.
+        """These settings with the teacher of another run. The document stays, so that both folders may be moved.
 
         Args:
-          run: Folder of the earlier run.
+          run: Folder of the other run.
         """
-        teacher = dataclasses.replace(self.teacher, source="run", path=str(run))
-        document = {**self.document, "teacher": {**self.document["teacher"], "from_run": str(run)}}
-        return dataclasses.replace(self, teacher=teacher, document=document)
+        return dataclasses.replace(self, teacher=dataclasses.replace(self.teacher, source="run", path=str(run)))
 
     @property
     def access(self) -> str:

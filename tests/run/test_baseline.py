@@ -102,6 +102,23 @@ def test_a_run_that_stopped_in_its_baseline_goes_on_to_the_same_end(with_baselin
     assert runs.results_of(stopped / "baseline") == runs.results_of(with_baseline / "baseline")
 
 
+def test_a_run_that_was_moved_goes_on_in_its_baseline(with_baseline, tmp_path):
+    moved = shutil.copytree(with_baseline, tmp_path / "elsewhere")
+    runs.drop_results(moved)
+    runs.drop_results(moved / "baseline", "student")
+    runs.run(small_config(**ASKING), moved)
+    assert runs.results_of(moved) == runs.results_of(with_baseline)
+
+
+def test_the_baseline_makes_what_the_run_takes_from_others(with_baseline):
+    others = {"run.synthesis": False, "synthesis.from_run": str(with_baseline), "log.wandb": True}
+    noise = resolve(small_config(**ASKING, **others, **{"run.teacher": False, "teacher.from_run": str(with_baseline)}))
+    assert noise.baseline.stages.synthesis
+    assert noise.baseline.samples.from_run == ""
+    assert noise.metrics_writers == ("wandb",)
+    assert noise.baseline.metrics_writers == ()
+
+
 def test_samples_of_an_earlier_run_are_paid_as_they_cost(with_baseline, tmp_path):
     fields = {**ASKING, "synthesis.from_run": str(with_baseline), "synthesis.num_batches": 1}
     noise = resolve(small_config(**fields)).baseline

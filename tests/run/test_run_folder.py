@@ -141,6 +141,18 @@ def test_an_unfinished_run_is_loaded_without_what_it_lacks(unfinished):
     assert run.samples.count == 180
 
 
+def test_overwriting_spares_what_links_lead_to(finished, tmp_path):
+    folder, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "config.json").write_text((finished / "config.json").read_text())
+    elsewhere.mkdir()
+    (elsewhere / "kept").touch()
+    (folder / "samples").symlink_to(elsewhere)
+    claim(folder, {"methods": {}, "method": "cake"}, overwrite=True)
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    assert (elsewhere / "kept").exists()
+
+
 def test_what_is_not_there_is_not_loaded(tmp_path):
     assert "no run here" in message_of(load_run, tmp_path)
     assert "no model here" in message_of(load_model, tmp_path)

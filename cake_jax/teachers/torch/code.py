@@ -88,9 +88,9 @@ MEAN, STD = {{ mean }}, {{ std }}
 def normalised(pixels: torch.Tensor) -> torch.Tensor:
     """The network's input `[B, {{ shape }}]` of pixels{{ domain }}."""
     {% if is_image %}
-    mean, std = (torch.tensor(values).reshape(-1, 1, 1) for values in (MEAN, STD))
+    mean, std = (torch.tensor(values, device=pixels.device).reshape(-1, 1, 1) for values in (MEAN, STD))
     {% else %}
-    mean, std = torch.tensor(MEAN), torch.tensor(STD)
+    mean, std = (torch.tensor(values, device=pixels.device) for values in (MEAN, STD))
     {% endif %}
     return (pixels - mean) / std
 

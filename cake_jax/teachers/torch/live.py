@@ -106,7 +106,7 @@ def from_torch(module: Any, spec: DataSpec, *, outputs: str = "logits") -> Teach
     except ImportError as error:
         raise CakeError("from_torch: needs PyTorch (pip install torch)") from error
     if not isinstance(module, torch.nn.Module):
-        raise CakeError(f"from_torch: {type(module).__name__} is not a torch.nn.Module; let one load the weights")
+        raise CakeError(f"from_torch: {type(module).__name__} is not a torch.nn.Module; load weights into one first")
     apply_fn = TorchApply(module, spec, outputs)
     # A failure inside JAX gives only a long trace, so that the first calls are made outside it.
     x = np.zeros((2, *spec.shape), np.float32)
