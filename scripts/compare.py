@@ -23,6 +23,7 @@ from typing import Any
 
 from cake_jax.cli import many_runs
 from cake_jax.cli.many_runs import Job
+from cake_jax.evaluation import starts_agreement
 from cake_jax.report import Record, comparison
 
 
@@ -58,7 +59,11 @@ def main() -> None:
         if isinstance(one, dict):
             record = many_runs.record(folders[title, seed])
             first.setdefault(title, record)
-            runs.append({"title": title, **one, "logit_gaps": comparison.logit_gaps(record.log)})
+            figures = {
+                "logit_gaps": comparison.logit_gaps(record.log),
+                "starts_agreement": starts_agreement(record.student, record.teacher),
+            }
+            runs.append({"title": title, **one, **figures})
     if runs:
         print(comparison.table(runs))
         for one in runs:

@@ -123,7 +123,9 @@ def _run_stages(
         of_teacher, of_student = collected["teacher"], collected["student"]
         warn(warning_signs.of_results(of_teacher["test_accuracy"], of_student["test_agreement"], num_classes))
         ledger = {"queries": box.queries} if box else None
-        on_starts = None if box else starts_agreement(student, teacher)
+        # The agreement without data takes seconds, so it is left out if there is a better one.
+        is_measured = collected["student"]["test_agreement"] is not None
+        on_starts = None if box or is_measured else starts_agreement(student, teacher)
         results = {**names, **collected, "starts_agreement": on_starts, "ledger": ledger, "warnings": signs}
         both = (("teacher", of_teacher), ("student", of_student))
         measured = {f"{model}_{name}": value for model, values in both for name, value in values.items()}

@@ -196,6 +196,7 @@ def settings_below(settings, prefix=""):
 # Settings that follow from other fields, with the reason.
 OUT_OF_REACH = {
     "document": "it is the config itself",
+    "baseline": "run.baseline makes it: see test_baseline.py",
     "spec.shape": "the data set decides it",
     "spec.num_classes": "the data set decides it",
     "spec.low": "the data set decides it",
@@ -404,5 +405,5 @@ def test_only_the_config_and_the_command_line_import_ml_collections():
     package = Path(importlib.util.find_spec("cake_jax").origin).parent
     assert package.parent == ROOT
     importing = {path for path in package.rglob("*.py") if "ml_collections" in imported_packages(path)}
-    config = {package / "config" / name for name in ("fields.py", "resolution.py")}
+    config = {package / "config" / name for name in ("fields.py", "resolution.py", "baseline.py")}
     assert importing == {*config, package / "cli" / "main.py"}

@@ -56,7 +56,8 @@ def test_the_runs_are_what_the_page_says(outputs):
     assert own["seconds"]["teacher"] == 0
     assert own["teacher"]["test_accuracy"] == first["teacher"]["test_accuracy"]
     assert "student.epochs" in written[4]
-    assert len(list((folder / "runs" / "sweep").iterdir())) == 4 + 2
+    assert len([path for path in (folder / "runs" / "sweep").iterdir() if path.is_dir()]) == 4 + 2
+    assert (folder / "runs" / "sweep" / "sweep.png").exists()
 
 
 def test_the_example_prints_the_agreement(outputs, monkeypatch, capsys):
