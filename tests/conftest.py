@@ -1,6 +1,7 @@
 """The setup of all tests: two CPU devices, so that sharded code is tested on any machine, and an empty cache.
 
-Compiled programs are kept in the cache: the processes of one test session share them, as runs of a user do.
+Compiled programs are kept in the cache: the processes of one test session share them, as runs of a user do. Tests
+compile more than they compute, so LLVM does not optimize. `XLA_FLAGS= pytest` tests what users run.
 """
 
 import atexit
@@ -12,6 +13,7 @@ from pathlib import Path
 import jax
 import pytest
 
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker inherits the environment of the process that started it
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cake_jax-test-cache-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = os.environ["XDG_CACHE_HOME"] + "/compiled"
