@@ -21,6 +21,7 @@ def test_a_fault_finds_what_is_broken(fault):
         for number in range(_TRIES):
             record = runs.run(fault, 0, number, kind)
             if "skipped" in record:
+                assert fault == "read-only folder", "every machine allows the other faults"
                 pytest.skip(record["skipped"])
             if not record["passed"]:
                 print(f"{fault}: {record['complaints']}")

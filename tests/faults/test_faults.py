@@ -17,6 +17,7 @@ def runs():
 def test_a_run_survives(runs, fault):
     record = runs.run(fault, 0, list(FAULTS).index(fault))
     if "skipped" in record:
+        assert fault == "read-only folder", "every machine allows the other faults"
         pytest.skip(record["skipped"])
     assert not record["complaints"], record
     assert record["equal"]

@@ -1,15 +1,14 @@
 """Generated command lines: each works, or ends in one line, and nothing is left half-written."""
 
-import contextlib
 import json
 import os
 import shutil
-import signal
 
 import pytest
 import runs
 from generated_arguments import command_lines
 from hypothesis import HealthCheck, given, settings
+from limits import little_time
 
 from cake_jax import load_run
 from cake_jax.types import CakeError
@@ -18,10 +17,6 @@ from cake_jax.types import CakeError
 EXAMPLES = int(os.environ.get("WRONG_INPUTS", "50"))
 # A run of this config takes a few seconds.
 SECONDS = 120
-
-
-class NoEndError(BaseException):
-    """A command did not end. Nothing that catches errors catches this one."""
 
 
 CONFIG = """
@@ -39,22 +34,6 @@ def get_config(variant=""):
     config.methods.dfme.num_steps = config.methods.generative.num_steps = 2
     return config
 """
-
-
-@contextlib.contextmanager
-def time_limit():
-    """Raises a `NoEndError` after `SECONDS`."""
-
-    def stop(number, frame):
-        raise NoEndError(f"no end after {SECONDS} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def check_message(text):
@@ -94,7 +73,7 @@ def place(tmp_path_factory):
 def test_a_command_works_or_ends_in_one_line(place, arguments):
     folder = place / "run"
     shutil.rmtree(folder, ignore_errors=True)
-    with time_limit():
+    with little_time(SECONDS):
         ended = runs.command("--config=tiny.py", f"--workdir={folder}", *arguments, cwd=place)
     assert "Traceback" not in ended.out + ended.err
     *notes, last = ended.err.splitlines() or [""]

@@ -70,7 +70,7 @@ def _wide_resnet(module: WideResNet) -> Iterator[Layer]:
     channels, number = 16, 0
     for stage in range(3):
         for place in range(module.depth // 6):
-            ours, theirs, features = f"PreActivationBlock_{number}/", f"block{stage + 1}.layer.{place}.", 0
+            ours, theirs = f"PreActivationBlock_{number}/", f"block{stage + 1}.layer.{place}."
             features = 16 * module.width * 2**stage
             is_projected = channels != features
             if is_projected:

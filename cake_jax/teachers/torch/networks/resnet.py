@@ -40,13 +40,11 @@ class Block(nn.Module):
             setattr(self, f"bn{number}", nn.BatchNorm2d(after))
         self.count = len(layers)
         self.downsample: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if projection else None
-            self.downsample = (
-                nn.Sequential(convolution, nn.BatchNorm2d(outputs))
-                if convolution is not None
-                else Padding(outputs - inputs, stride)
-            )
+        if projection and (stride != 1 or inputs != outputs):
+            convolution = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.downsample = nn.Sequential(convolution, nn.BatchNorm2d(outputs))
+        elif stride != 1 or inputs != outputs:
+            self.downsample = Padding(outputs - inputs, stride)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`[B, F, H / stride, W / stride]` of x `[B, C, H, W]`."""
