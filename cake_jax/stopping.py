@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from types import FrameType
 
 # The exit code of a shell for a command that SIGTERM ended: 128 + 15.
 EXIT_CODE = 143
@@ -39,6 +40,10 @@ def stop_if_asked() -> None:
         raise Stopped
 
 
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """A handler that does nothing. Unlike `signal.SIG_IGN`, a program that this process starts does not inherit it."""
+
+
 @contextlib.contextmanager
 def on_sigterm() -> Iterator[None]:
     """In this context, SIGTERM asks for a stop. A process that is still there after 8 seconds ends with `EXIT_CODE`.
@@ -64,14 +69,17 @@ def on_sigterm() -> Iterator[None]:
                     os._exit(EXIT_CODE)
 
     # Python's own handler runs in the main thread only. The number of the signal reaches the socket at once.
-    earlier = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    afterwards = signal.signal(signal.SIGTERM, _ignore)
     earlier_end = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
     waiter = threading.Thread(target=wait, daemon=True)
     waiter.start()
     try:
         yield
+    except SystemExit:
+        afterwards = _ignore  # the process ends by itself, and keeps its own exit code
+        raise
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        signal.signal(signal.SIGTERM, afterwards)
         signal.set_wakeup_fd(earlier_end)
         ended.set()
         sender.close()

@@ -47,3 +47,16 @@ def test_a_process_that_does_not_stop_is_ended():
     assert process.returncode == stopping.EXIT_CODE == 143
     assert time.monotonic() - started < 10
     assert errors == f"{stopping.MESSAGE}\n"
+
+
+def test_a_process_that_ends_by_itself_keeps_its_exit_code():
+    program = (
+        "import atexit, sys, time\nfrom cake_jax import stopping\n"
+        "atexit.register(lambda: (print('ends', flush=True), time.sleep(1)))\n"
+        "with stopping.on_sigterm():\n    sys.exit(3)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ends\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 3
