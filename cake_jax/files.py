@@ -1,4 +1,4 @@
-"""Whole-file writes, careful reads of files that others may have made, and the cache folder."""
+"""Writes that are complete or nothing, careful reads of files that others may have made, and the cache folder."""
 
 import json
 import os
@@ -123,6 +123,32 @@ def write_atomically(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Adds a line to a file, completely or not at all. An incomplete last line, which a kill has left, is dropped.
+
+    Args:
+      path: The file. It is made if it is missing.
+      line: The line, with its line break.
+
+    Raises:
+      OSError: The write failed, for example because the disk is full, or `path` is a link.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+    with open(os.open(path, flags, 0o666), "r+b", buffering=0) as file:
+        end = file.seek(0, os.SEEK_END)
+        if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+            end = path.read_bytes().rfind(b"\n") + 1
+            file.truncate(end)
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def cache_folder(name: str) -> Path:

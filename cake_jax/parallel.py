@@ -70,7 +70,13 @@ def as_first(value: bool) -> bool:
 
 def in_any(value: bool) -> bool:
     """Whether the value is true in at least one process. All processes return the same."""
-    return bool(multihost_utils.process_allgather(np.asarray(value)).any()) if jax.process_count() > 1 else value
+    return bool(each_in_any([value])[0])
+
+
+def each_in_any(values: Sequence[bool]) -> np.ndarray:
+    """For each of the values, `[n]` bool, whether it is true in at least one process. All processes return the same."""
+    own = np.asarray(values, bool)
+    return multihost_utils.process_allgather(own).any(axis=0) if own.size and jax.process_count() > 1 else own
 
 
 def own_share(items: Sequence) -> Sequence:

@@ -81,6 +81,7 @@ def command(*arguments, cwd=ROOT):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(sys, "argv", argv))
+        stack.enter_context(mock.patch.object(sys, "unraisablehook", sys.unraisablehook))
         for context in (
             flagsaver.flagsaver(),
             contextlib.chdir(cwd),

@@ -88,6 +88,7 @@ def _run(argv: list[str]) -> int:
         processes.end_with(_LAUNCHER.value)
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of the errors that it raises
     warnings.showwarning = _show_warning
+    sys.unraisablehook = _show_unraisable
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(parallel.usable_cores()))
     _keep_compiled_programs()
     try:
@@ -141,6 +142,15 @@ def _show_warning(message: Warning | str, category: type[Warning], *place: Any, 
         _show_other_warning(message, category, *place, **options)
     elif parallel.is_first():
         print(f"note: {message}", file=sys.stderr)
+
+
+def _show_unraisable(unraisable: Any) -> None:
+    """Shows an error that no code can catch, unless it follows from one that `stores.checkpoint` raises.
+
+    If a checkpoint cannot be written, Orbax closes its event loop. TensorStore's threads may still report to it.
+    """
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _without_model_options(argv: list[str]) -> tuple[list[str], list[tuple[str, str, Any]]]:

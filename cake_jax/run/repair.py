@@ -56,7 +56,10 @@ def sound_samples(folder: Path, rounds: Path) -> SampleStore:
     The guide students of a method belong to its rounds. If one of them is damaged, no round counts.
     """
     store = SampleStore(folder)
-    damaged = store.damaged()
+    # Each process reads a share of the shards.
+    own = set(parallel.own_share([*store.entries]))
+    found = parallel.each_in_any([batch in own and store.is_damaged(batch) for batch in store.entries])
+    damaged = [batch for batch, is_damaged in zip(store.entries, found, strict=True) if is_damaged]
     students = [path for path in sorted(rounds.glob("[0-9]*")) if checkpoint.is_damaged(path)]
     for path in (*(folder / store.entries[batch]["file"] for batch in damaged), *students):
         _note(path)

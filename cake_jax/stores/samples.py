@@ -1,8 +1,8 @@
 """The sample store: an index, and one shard for each mini-batch. Shards are added, never changed.
 
-A shard is complete before the index names it, and the index is replaced as a whole. So a kill at any moment leaves a
-store with all finished mini-batches. `numpy.load` opens a shard. `python -m cake_jax.export` joins a store into one
-file.
+A shard is complete before the index names it, and an incomplete last line of the index does not count. So a kill at any
+moment leaves a store with all finished mini-batches. `numpy.load` opens a shard. `python -m cake_jax.export` joins a
+store into one file.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from cake_jax.files import check_archive, parse_json, read, write_atomically
+from cake_jax.files import append_line, check_archive, parse_json, read, write_atomically
 from cake_jax.types import CakeError, SampleBatch, first_line
 
 INDEX = "index.jsonl"
@@ -29,8 +29,9 @@ class SampleStore:
 
     Attributes:
       folder: Folder of the shards and the index.
-      entries: The index: entries by mini-batch number, in order. An entry has `file`, `count`, `shape`, `num_classes`,
-        `dtype`, `step_size`, `sha256`, and the `facts` given to `append`.
+      entries: Entries of the index by mini-batch number, in order: those that were there when the store was opened, and
+        those added through this object. If a mini-batch has several, the last one counts. An entry has `file`, `count`,
+        `shape`, `num_classes`, `dtype`, `step_size`, `sha256`, and the `facts` given to `append`.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -98,27 +99,24 @@ class SampleStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / entry["file"], content)
         with FileLock(self.folder / _LOCK):
-            entries = dict(sorted({**self._read_index(), batch: entry}.items()))
-            self._write_index(entries)
-        self.entries = entries
+            append_line(self.folder / INDEX, self._line(entry))
+        self.entries = dict(sorted({**self.entries, batch: entry}.items()))
 
     def keep(self, wanted: Callable[[int], bool]) -> None:
         """Drops mini-batches from the index: those whose number is not `wanted`."""
         dropped = [batch for batch in self.entries if not wanted(batch)]
         if dropped:
             self.entries = {batch: entry for batch, entry in self.entries.items() if batch not in dropped}
-            self._write_index(self.entries)
+            write_atomically(self.folder / INDEX, b"".join(map(self._line, self.entries.values())))
 
-    def damaged(self) -> list[int]:
-        """The mini-batches whose shard has another checksum than the index."""
-        return [
-            batch
-            for batch, entry in self.entries.items()
-            if hashlib.sha256((self.folder / entry["file"]).read_bytes()).hexdigest() != entry["sha256"]
-        ]
+    def is_damaged(self, batch: int) -> bool:
+        """Whether the shard of a mini-batch has another checksum than the index."""
+        entry = self.entries[batch]
+        return hashlib.sha256((self.folder / entry["file"]).read_bytes()).hexdigest() != entry["sha256"]
 
-    def _write_index(self, entries: Mapping[int, dict[str, Any]]) -> None:
-        write_atomically(self.folder / INDEX, "".join(json.dumps(e) + "\n" for e in entries.values()).encode())
+    @staticmethod
+    def _line(entry: Mapping[str, Any]) -> bytes:
+        return json.dumps(entry).encode() + b"\n"
 
     def read(self, batch: int) -> SampleBatch:
         """The samples of one mini-batch.

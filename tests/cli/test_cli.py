@@ -215,3 +215,18 @@ def test_the_installed_command_runs_a_config_from_anywhere(tmp_path, monkeypatch
 
 def test_the_entry_script_is_short():
     assert len((ROOT / "scripts" / "run.py").read_text().splitlines()) < 70
+
+
+@pytest.mark.parametrize(
+    ("message", "is_shown"),
+    [("Event loop is closed", False), ("another error", True)],
+    ids=["late error of a failed checkpoint", "another"],
+)
+def test_an_error_that_nothing_can_catch_is_shown(message, is_shown, monkeypatch, capsys):
+    class Failing:
+        def __del__(self):
+            raise RuntimeError(message)
+
+    monkeypatch.setattr(sys, "unraisablehook", sys.modules["cake_jax.cli.main"]._show_unraisable)
+    Failing()
+    assert (message in capsys.readouterr().err) == is_shown

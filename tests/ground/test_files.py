@@ -1,4 +1,4 @@
-"""Whole-file writes, and the cache folder."""
+"""Writes that are complete or nothing, and the cache folder."""
 
 import errno
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cake_jax.files import cache_folder, write_atomically
+from cake_jax.files import append_line, cache_folder, write_atomically
 
 
 def no_space(*arguments):
@@ -31,6 +31,37 @@ def test_write_atomically_changes_nothing_if_it_fails(tmp_path, monkeypatch, cal
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         write_atomically(path, b"new content")
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == ([("file", b"old")] if existing else [])
+
+
+@pytest.mark.parametrize("torn", [b"", b"tor"])
+def test_append_line_keeps_whole_lines(tmp_path, torn):
+    path = tmp_path / "log"
+    path.write_bytes(b"one\ntwo\n" + torn)
+    append_line(path, b"three\n")
+    append_line(path, b"four\n")
+    assert path.read_bytes() == b"one\ntwo\nthree\nfour\n"
+
+
+def test_append_line_makes_the_file(tmp_path):
+    append_line(tmp_path / "log", b"one\n")
+    assert (tmp_path / "log").read_bytes() == b"one\n"
+
+
+def test_append_line_changes_nothing_if_it_fails(tmp_path, monkeypatch):
+    path = tmp_path / "log"
+    append_line(path, b"one\n")
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        append_line(path, b"two\n")
+    assert path.read_bytes() == b"one\n"
+
+
+def test_append_line_follows_no_link(tmp_path):
+    (tmp_path / "private").write_bytes(b"mine\n")
+    (tmp_path / "log").symlink_to(tmp_path / "private")
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        append_line(tmp_path / "log", b"two\n")
+    assert (tmp_path / "private").read_bytes() == b"mine\n"
 
 
 def test_cache_folder_follows_the_environment(monkeypatch):

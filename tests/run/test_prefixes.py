@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from cake_jax.black_box import ledger
 from cake_jax.run import fit, synthesis_stage
 from cake_jax.stores.metrics import MetricsLog
+from cake_jax.stores.samples import SampleStore
 
 # A method that trains a teacher, and one whose rounds depend on each other and that pays for answers.
 KINDS = {
@@ -46,7 +47,8 @@ class Recorder:
         self.states, self._folder, self._last = [], folder, None
         for place, name in ((os, "replace"), (os, "rename")):
             patch.setattr(place, name, self._around(getattr(place, name), before=True))
-        for place, name in ((os, "unlink"), (os, "rmdir"), (MetricsLog, "write"), (ledger.Ledger, "record")):
+        writes = (MetricsLog, "write"), (SampleStore, "append"), (ledger.Ledger, "record")
+        for place, name in ((os, "unlink"), (os, "rmdir"), *writes):
             patch.setattr(place, name, self._around(getattr(place, name)))
         patch.setattr(ledger.Ledger, "reserve", self._around(ledger.Ledger.reserve))
 
@@ -84,15 +86,15 @@ def lay_out(content, folder):
 
 
 def cut_line(earlier, later, share):
-    """The later state, of whose new line in the metrics log only a share of the bytes is there.
+    """The later state, of whose new line in the metrics log or in the index only a share of the bytes is there.
 
-    None if the log has not grown.
+    None if neither has grown.
     """
-    log = next((path for path in later if path.name == "metrics.jsonl"), None)
-    old, new = earlier.get(log, b"") or b"", later.get(log) or b""
-    if log is None or not new.startswith(old) or len(new) <= len(old):
-        return None
-    return {**later, log: new[: len(old) + int(share * (len(new) - len(old)))]}
+    for log in (path for path in later if path.suffix == ".jsonl"):
+        old, new = earlier.get(log, b""), later[log]
+        if new.startswith(old) and len(new) > len(old):
+            return {**later, log: new[: len(old) + int(share * (len(new) - len(old)))]}
+    return None
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -155,7 +155,16 @@ def test_two_open_stores_share_one_index(tmp_path):
     other.append(0, samples(0))
     one.append(2, samples(2))
     assert list(SampleStore(tmp_path).entries) == [0, 1, 2]
-    assert_same(one.select(), samples(0), samples(1), samples(2))
+    assert_same(SampleStore(tmp_path).select(), samples(0), samples(1), samples(2))
+
+
+def test_an_append_writes_its_own_line_alone(tmp_path):
+    store = SampleStore(tmp_path)
+    store.append(1, samples(1))
+    first, inode = (tmp_path / INDEX).read_bytes(), (tmp_path / INDEX).stat().st_ino
+    store.append(0, samples(0))
+    assert (tmp_path / INDEX).read_bytes().startswith(first)
+    assert (tmp_path / INDEX).stat().st_ino == inode
 
 
 def test_samples_are_in_the_order_of_mini_batch_numbers(tmp_path):
