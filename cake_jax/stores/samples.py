@@ -22,6 +22,8 @@ from cake_jax.types import CakeError, SampleBatch, first_line
 
 INDEX = "index.jsonl"
 _LOCK = "index.lock"
+# A process has the index for about as long.
+_POLL_SECONDS = 0.005
 
 
 class SampleStore:
@@ -98,7 +100,7 @@ class SampleStore:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / entry["file"], content)
-        with FileLock(self.folder / _LOCK):
+        with FileLock(self.folder / _LOCK).acquire(poll_interval=_POLL_SECONDS):
             append_line(self.folder / INDEX, self._line(entry))
         self.entries = dict(sorted({**self.entries, batch: entry}.items()))
 
