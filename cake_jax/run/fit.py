@@ -11,6 +11,7 @@ import numpy as np
 
 from cake_jax import parallel, stopping
 from cake_jax.run import repair
+from cake_jax.run.saves import Saves
 from cake_jax.run.settings import ModelSettings
 from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
@@ -18,9 +19,6 @@ from cake_jax.stores.metrics import MetricsLog
 from cake_jax.teachers import Teacher
 from cake_jax.training import Labels, Loss, TrainSettings, trainer
 from cake_jax.types import DataSpec
-
-# Least time between two saved states. So a stop costs at most this time and one epoch.
-SAVE_SECONDS = 2.0
 
 
 def fit(
@@ -72,7 +70,7 @@ def fit(
         log.keep(stage, lambda epoch: epoch <= done)
     with watch.progress(stage, "epochs", settings.epochs, done) as progress:
         state = start
-        started = saved = time.perf_counter()
+        started, saves = time.perf_counter(), Saves()
         queries = asked["make_batch"].settings.queries(*trainer.epoch_size(settings, len(x))) if asked else {}
         epochs = trainer.epochs(train_key, start, module, spec, x, labels, settings, loss=loss, **asked)
         for state, info in watch.traced(stage, epochs, settings.epochs - done):
@@ -80,9 +78,9 @@ def fit(
             if writes:
                 log.write(stage, info.epoch, **info._asdict(), **queries, seconds=seconds)
             stops = parallel.in_any(stopping.is_asked())
-            if stops or parallel.as_first(time.perf_counter() - saved > SAVE_SECONDS):
-                checkpoint.save_state(folder, info.epoch, state)
-                saved = time.perf_counter()
+            if stops or parallel.as_first(saves.are_due()):
+                with saves:
+                    checkpoint.save_state(folder, info.epoch, state)
             if stops:
                 raise stopping.Stopped
             progress.update({"accuracy": info.accuracy, "loss": info.loss})

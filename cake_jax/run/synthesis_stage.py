@@ -17,7 +17,7 @@ from cake_jax import data, methods, parallel, random_keys, stopping
 from cake_jax.methods.shared.guide_student import GuideStudent
 from cake_jax.methods.shared.rounds import RoundResult, make_rounds
 from cake_jax.run import repair, run_folder
-from cake_jax.run.fit import SAVE_SECONDS
+from cake_jax.run.saves import Saves
 from cake_jax.run.settings import RunSettings
 from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
@@ -115,7 +115,7 @@ def make_samples(
         progress.update(values, jax.process_count())
 
     # A mini-batch is written while the next one is made. At most one waits.
-    saved, is_metered = time.perf_counter(), teacher.queries is not None
+    saves, is_metered = Saves(), teacher.queries is not None
     share = parallel.own_share(batches)
     results = make_rounds(key, method, synthesis, teacher, state, share, guide)
     with progress, ThreadPoolExecutor(1) as writer:
@@ -127,10 +127,10 @@ def make_samples(
                 model, folder = settings.student.model, _student_folder(rounds, made.batch + 1)
                 checkpoint.save_model(folder, guide.model, model.name, dict(model.options))
             stops = stopping.is_asked()
-            if method.sequential and (stops or is_metered or time.perf_counter() - saved > SAVE_SECONDS):
+            if method.sequential and (stops or is_metered or saves.are_due()):
                 written.result()
-                checkpoint.save_state(rounds, made.batch + 1, _saved(made.batch + 1, made.round.state, guide))
-                saved = time.perf_counter()
+                with saves:
+                    checkpoint.save_state(rounds, made.batch + 1, _saved(made.batch + 1, made.round.state, guide))
             if stops:
                 written.result()
                 raise stopping.Stopped

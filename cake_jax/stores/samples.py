@@ -8,6 +8,7 @@ store into one file.
 import hashlib
 import io
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -51,6 +52,7 @@ class SampleStore:
         entries: dict[int, dict[str, Any]] = {}
         index = self.folder / INDEX
         lines = read(index).splitlines(keepends=True) if index.exists() else []
+        files = {entry.name for entry in os.scandir(self.folder) if entry.is_file()} if lines else set()
         for number, line in enumerate(lines, start=1):
             if not line.endswith(b"\n"):
                 break
@@ -59,7 +61,7 @@ class SampleStore:
             except ValueError as error:
                 raise CakeError(f"{index}: line {number} is damaged; delete the line and run again") from error
             # A user deletes a damaged shard to have it made again.
-            if (self.folder / entry["file"]).is_file():
+            if entry["file"] in files:
                 entries[entry["batch"]] = entry
         return dict(sorted(entries.items()))
 

@@ -174,14 +174,14 @@ def _prepare(request):
     """Makes the forked process the one that the request describes."""
     from cake_jax.cli import processes
     from cake_jax.report import FIGURES
-    from cake_jax.run import fit, synthesis_stage
+    from cake_jax.run import saves
 
     processes.end_with(os.getppid())  # nobody would end it if the tests were killed
     out = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for source, number in ((os.open(os.devnull, os.O_RDONLY), 0), (out, 1), (out, 2)):
         os.dup2(source, number)
     if request["saves_always"]:
-        fit.SAVE_SECONDS = synthesis_stage.SAVE_SECONDS = 0.0
+        saves.SAVE_SECONDS = 0.0
     # All figures would take as long as the run. One is drawn.
     for name in [*FIGURES][1:]:
         del FIGURES[name]

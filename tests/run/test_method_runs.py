@@ -13,7 +13,7 @@ from cake_jax import data, load_run
 from cake_jax.config import resolve
 from cake_jax.data import DataSettings
 from cake_jax.methods import METHODS
-from cake_jax.run import synthesis_stage
+from cake_jax.run import saves, synthesis_stage
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
 
@@ -136,7 +136,7 @@ def test_a_stop_between_rounds_changes_nothing(
 ):
     config = small_config(name, **{"teacher.from_run": str(finished)})
     expected = runs.outcome_of(whole(name))
-    monkeypatch.setattr(synthesis_stage, "SAVE_SECONDS", save_seconds)
+    monkeypatch.setattr(saves, "SAVE_SECONDS", save_seconds)
     method, made = METHODS[name], []
 
     def stop_in_round_3(*arguments):

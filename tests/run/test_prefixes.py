@@ -15,7 +15,7 @@ import runs
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from cake_jax.black_box import ledger
-from cake_jax.run import fit, synthesis_stage
+from cake_jax.run import saves
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
 
@@ -109,8 +109,7 @@ def recorded(request, tmp_path_factory):
 
 
 def save_always(patch):
-    for module in (fit, synthesis_stage):
-        patch.setattr(module, "SAVE_SECONDS", 0.0)
+    patch.setattr(saves, "SAVE_SECONDS", 0.0)
 
 
 def ends_the_same(kind, content, outcome, folder):

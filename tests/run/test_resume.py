@@ -15,7 +15,7 @@ from cake_errors import message_of
 from runs import small_config
 
 from cake_jax.errors import CakeWarning
-from cake_jax.run import fit, synthesis_stage
+from cake_jax.run import saves
 from cake_jax.stores import checkpoint
 from cake_jax.stores.samples import SampleStore
 from cake_jax.training import trainer
@@ -30,8 +30,8 @@ FIGURE_OF_STAGE = {
 
 # The command line with a state saved after every epoch.
 RUN_THAT_SAVES_ALWAYS = """
-from cake_jax.run import fit
-fit.SAVE_SECONDS = 0.0
+from cake_jax.run import saves
+saves.SAVE_SECONDS = 0.0
 from cake_jax.cli import main
 main()
 """
@@ -40,8 +40,7 @@ main()
 @pytest.fixture
 def always_saving(monkeypatch):
     """Saves a state after every epoch."""
-    for module in (fit, synthesis_stage):
-        monkeypatch.setattr(module, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(saves, "SAVE_SECONDS", 0.0)
 
 
 def stop_in(stage, patch):
@@ -116,7 +115,7 @@ def stop_without_a_state(config, folder, stage, monkeypatch):
             if info.epoch == 2 and (labels.logits is not None) == (stage == "student"):
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(fit, "SAVE_SECONDS", 1000.0)
+    monkeypatch.setattr(saves, "SAVE_SECONDS", 1000.0)
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "epochs", stopping)
         with pytest.raises(KeyboardInterrupt):

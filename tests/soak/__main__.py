@@ -20,7 +20,9 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE.parent), str(HERE.parent / "faults"), str(HERE.parents[1])]
+sys.path.append(str(HERE.parent))
+sys.path.append(str(HERE.parent / "faults"))
+sys.path.append(str(HERE.parents[1]))
 
 import matplotlib
 import psutil
