@@ -1,0 +1,148 @@
+"""Measures what samples and students tell about the training data of their teachers.
+
+    python scripts/privacy.py --config=configs/digits.py --models=16 --workdir=runs/privacy --out=privacy.json
+
+The training data of the config are divided at random: each of the models' teachers is trained on one half, so that each
+example is in the training data of every second teacher. From each teacher come the samples and the student of the
+config, and a student of the same architecture that learns from the teacher's training data. All runs are those of
+`scripts/run.py`; finished ones are used as they are.
+
+Each row of the first table is one thing that an attacker may have. He attacks it with the likelihood-ratio test of
+Carlini et al. (2022), for which he has all the other models. `AUC` is 50 % for a blind guess. `members found` is the
+share of the training data that he finds while he wrongly accuses 1 % of the other examples. For samples, the score is
+the distance from an example to its nearest sample.
+
+The second table shows how many samples have their nearest real example in the teacher's training data, in pixels and in
+the teacher's logits. Without any effect, these are 50 %.
+"""
+
+import json
+import shlex
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.neighbors import NearestNeighbors
+
+from cake_jax import data, load_run
+from cake_jax.arguments import Parser
+from cake_jax.cli import many_runs
+from cake_jax.cli.many_runs import Job
+from cake_jax.evaluation.membership import confidence, leakage, likelihood_ratios
+from cake_jax.report.tables import markdown, percent
+from cake_jax.types import CakeError
+
+# A student that learns from the teacher's logits on its real training data.
+_REAL = ("--config.method=real", "--config.student.views.fresh=()")
+
+
+def main() -> None:
+    """Makes the runs, attacks each of them, prints the tables, and writes all figures."""
+    parser = Parser(__doc__)
+    parser.add_argument("--config", required=True, help="config file of the runs")
+    parser.add_argument("--dataset", default="digits", help="data set that is divided")
+    parser.add_argument("--data_dir", default="", help="where the data set is")
+    parser.add_argument("--models", type=int, default=16, help="number of teachers")
+    parser.add_argument("--workdir", type=Path, default=Path("runs/privacy"), help="folder of the runs")
+    parser.add_argument("--out", type=Path, help="JSON file for all figures")
+    flags, others = parser.parse_known_args()
+    try:
+        dataset = data.load(data.DataSettings(flags.dataset, flags.data_dir))
+        is_member = _make_runs(flags, dataset, others)
+        figures = [_figures(flags.workdir, number, dataset, members) for number, members in enumerate(is_member)]
+        scores = {name: np.stack([one["scores"].pop(name) for one in figures]) for name in [*figures[0]["scores"]]}
+        for name, rows in scores.items():
+            ratios = likelihood_ratios(rows, is_member)
+            for one, ratio, members in zip(figures, ratios, is_member, strict=True):
+                one["scores"][name] = leakage(ratio, members)._asdict()
+    except (CakeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print("\n\n".join(tables(figures)))
+    if flags.out:
+        content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "models": figures}
+        flags.out.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _make_runs(flags: Any, dataset: data.Dataset, others: list[str]) -> np.ndarray:
+    """Makes all runs, and returns whether each example is in the training data of each teacher, `[S, N]` bool."""
+    rng, size = np.random.default_rng(0), len(dataset.train_x)
+    halves = np.arange(flags.models) < flags.models // 2
+    is_member = np.stack([rng.permutation(halves) for _ in range(size)], axis=1)
+    flags.workdir.mkdir(parents=True, exist_ok=True)
+    turns: tuple[list[Job], list[Job]] = ([], [])
+    for number, members in enumerate(is_member):
+        path = flags.workdir / f"half-{number}.npz"
+        pixels = dataset.spec.denormalize(dataset.train_x[members]), dataset.spec.denormalize(dataset.test_x)
+        if not path.exists():
+            with open(path, "wb") as file:
+                np.savez(
+                    file, x_train=pixels[0], y_train=dataset.train_y[members], x_test=pixels[1], y_test=dataset.test_y
+                )
+        arguments = [*others, "--config.dataset.name=npz", f"--config.dataset.data_dir={path}"]
+        arguments.append(f"--config.seed={number}")
+        first = flags.workdir / f"samples-{number}"
+        turns[0].append(Job(flags.config, first, arguments))
+        from_run = f"--config.teacher.from_run={first}"
+        turns[1].append(Job(flags.config, flags.workdir / f"real-{number}", [*arguments, from_run, *_REAL]))
+    for jobs in turns:
+        many_runs.end(list(many_runs.run_all(jobs)))
+    return is_member
+
+
+def _figures(workdir: Path, number: int, dataset: data.Dataset, members: np.ndarray) -> dict[str, Any]:
+    """Accuracies of one teacher and its students, the scores of all examples, and the share of nearest members."""
+    run, real = load_run(workdir / f"samples-{number}"), load_run(workdir / f"real-{number}")
+    models = {"teacher": run.teacher, "student of samples": run.student, "student of training data": real.student}
+    pixels, y = dataset.spec.denormalize(dataset.train_x), dataset.train_y
+    scores, accuracy = {}, {}
+    for name, model in models.items():
+        if model is None:
+            raise CakeError(f"{workdir}: run {number} lacks its {name}")
+        scores[name] = confidence(model.predict(model.spec.normalize(pixels)), y)
+        answers = model.predict(model.spec.normalize(dataset.spec.denormalize(dataset.test_x))).argmax(-1)
+        accuracy[name] = float(np.mean(answers == dataset.test_y))
+    teacher, samples = run.teacher, run.samples.select()
+    assert teacher is not None
+    made = teacher.spec.denormalize(samples.x).reshape(samples.num_samples, -1)
+    logits = teacher.predict(teacher.spec.normalize(pixels))
+    flat = pixels.reshape(len(pixels), -1)
+    distance, _ = NearestNeighbors(n_neighbors=1).fit(made).kneighbors(flat)
+    scores["samples"] = -np.log(distance[:, 0] + 1e-6)
+    nearest = {
+        "pixels": float(np.mean(members[_nearest(flat, made)])),
+        "logits": float(np.mean(members[_nearest(logits, samples.logits)])),
+    }
+    return {"accuracy": accuracy, "nearest_members": nearest, "scores": scores}
+
+
+def _nearest(points: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The number of the nearest point for each query."""
+    return NearestNeighbors(n_neighbors=1).fit(points).kneighbors(queries, return_distance=False)[:, 0]
+
+
+def tables(figures: list[dict[str, Any]]) -> list[str]:
+    """The tables in Markdown, with means and standard deviations in percent over the models."""
+
+    def cell(values: list[float]) -> str:
+        return f"{percent(statistics.mean(values)):.1f} ± {percent(statistics.stdev(values)):.1f}"
+
+    attacked = [
+        (
+            name,
+            cell([one["scores"][name]["auc"] for one in figures]),
+            cell([one["scores"][name]["found"] for one in figures]),
+            cell([one["accuracy"][name] for one in figures]) if name in figures[0]["accuracy"] else "-",
+        )
+        for name in figures[0]["scores"]
+    ]
+    nearest = [(kind, cell([one["nearest_members"][kind] for one in figures])) for kind in ("pixels", "logits")]
+    return [
+        markdown(("attacked", "AUC, %", "members found, %", "test accuracy, %"), attacked),
+        markdown(("distance in", "samples nearest to a member, %"), nearest),
+    ]
+
+
+if __name__ == "__main__":
+    main()
