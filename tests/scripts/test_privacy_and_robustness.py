@@ -1,0 +1,67 @@
+"""The scripts that attack teachers and students: their runs, and what they print and write."""
+
+import json
+import statistics
+
+import in_process
+import numpy as np
+import pytest
+
+CONFIG = """
+from runs import small_config
+
+def get_config(variant=""):
+    fields = {"dataset.name": "digits", "dataset.max_train_examples": 300} if variant else {}
+    return small_config(**fields, **{"teacher.epochs": 1, "student.epochs": 1, "synthesis.num_batches": 1})
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "tiny.py").write_text(CONFIG)
+    return tmp_path
+
+
+def cells_of(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.mark.slow
+def test_the_halves_cover_all_examples_and_the_tables_are_means(folder):
+    arguments = ["--config=tiny.py", "--dataset=two_moons", "--models=6", "--workdir=privacy", "--out=out.json"]
+    printed = in_process.call(folder, "privacy.py", *arguments)
+    figures = json.loads((folder / "out.json").read_text())["models"]
+    halves = [np.load(folder / "privacy" / f"half-{number}.npz") for number in range(6)]
+    rows = np.concatenate([half["x_train"] for half in halves])
+    points, counts = np.unique(rows.round(4), axis=0, return_counts=True)
+    assert set(counts) == {3}, "each example is in half of the six halves"
+    assert len(points) > 1000
+    for number in range(6):
+        config = json.loads((folder / "privacy" / f"real-{number}" / "config.json").read_text())
+        assert config["method"] == "real"
+        assert config["teacher"]["from_run"] == f"privacy/samples-{number}"
+        assert config["seed"] == number
+    assert list(figures[0]["scores"]) == ["teacher", "student of samples", "student of training data", "samples"]
+    values = [100 * one["scores"]["teacher"]["auc"] for one in figures]
+    line = next(line for line in printed.splitlines() if line.startswith("| teacher"))
+    assert cells_of(line)[1] == f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def test_the_students_of_each_seed_are_attacked(folder):
+    for seed in (0, 1):
+        compared = ["--config=tiny.py:digits", "--methods=noise,real", f"--seeds={seed}", "--workdir=runs"]
+        in_process.call(folder, "compare.py", *compared)
+    students = ["noise=runs/noise-{seed}", "real=runs/real-{seed}"]
+    arguments = ["--seeds=0,1", "--epsilons=0.1,0.2", "--examples=50", "--out=out.json"]
+    printed = in_process.call(folder, "robustness.py", *students, *arguments)
+    seeds = json.loads((folder / "out.json").read_text())["seeds"]
+    assert [list(figures) for figures in seeds] == [["teacher", "noise", "real"]] * 2
+    values = [100 * figures["noise"]["attacks"]["PGD"][1] for figures in seeds]
+    line = next(line for line in printed.splitlines() if line.startswith("| PGD | noise"))
+    assert cells_of(line)[3] == f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+    assert "| teacher | noise |" in printed, "transfer from the student to the teacher"
+
+
+def test_a_folder_without_a_run_is_one_line(folder):
+    with pytest.raises(SystemExit, match="error: nothing: no run here"):
+        in_process.call(folder, "robustness.py", "one=nothing")
