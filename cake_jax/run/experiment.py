@@ -58,15 +58,17 @@ def run(
     if done is None:
         _check_sources(settings, has_teacher=checkpoint.has_model(workdir / run_folder.TEACHER) and not overwrite)
     with contextlib.ExitStack() as stack:
+        goes_on = False
         if parallel.is_first():
             if done is None:
                 stack.enter_context(run_folder.locked(workdir, settings.document, overwrite))
             goes_on = run_folder.claim(workdir, settings.document, overwrite)
-            if goes_on and done is None and not quiet:
-                print(f"{workdir} holds an unfinished run of this config; it goes on where it stopped")
-            if not quiet and (order := data.class_order(settings.data, settings.spec)):
-                print(order)
         parallel.wait_for_all("claim")
+        done = run_folder.saved_results(workdir)  # another process may have ended the run before this one had the lock
+        if goes_on and done is None and not quiet:
+            print(f"{workdir} holds an unfinished run of this config; it goes on where it stopped")
+        if parallel.is_first() and not quiet and (order := data.class_order(settings.data, settings.spec)):
+            print(order)
         if done is not None:
             print(f"{workdir} holds the finished run of this config; nothing to do. See {workdir / run_folder.REPORT}")
             return done

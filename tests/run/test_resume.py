@@ -15,7 +15,7 @@ from cake_errors import message_of
 from runs import small_config
 
 from cake_jax.errors import CakeWarning
-from cake_jax.run import saves
+from cake_jax.run import run_folder, saves
 from cake_jax.stores import checkpoint
 from cake_jax.stores.samples import SampleStore
 from cake_jax.training import trainer
@@ -242,6 +242,20 @@ def test_a_second_run_in_the_folder_is_refused_and_changes_nothing(finished, tmp
     assert all("another process works on this run" in message for message in messages)
     assert runs.outcome_of(tmp_path / "run") == runs.outcome_of(finished)
     runs.run(small_config(seed=1), tmp_path / "run", overwrite=True, report=False)
+
+
+def test_a_run_that_ends_while_a_second_one_starts_is_not_done_again(tmp_path, monkeypatch, capsys):
+    """The first run ends after the second has looked for its results, and before the second has the lock."""
+    locked, folder = run_folder.locked, tmp_path / "run"
+
+    def locked_late(*arguments):
+        monkeypatch.undo()
+        runs.run(small_config(), folder, report=False, quiet=True)
+        return locked(*arguments)
+
+    monkeypatch.setattr(run_folder, "locked", locked_late)
+    runs.run(small_config(), folder, report=False)
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{folder} holds the finished run of this config")
 
 
 def test_deleted_samples_are_made_again(finished, unfinished):
