@@ -104,7 +104,10 @@ class SampleStore:
         write_atomically(self.folder / entry["file"], content)
         with FileLock(self.folder / _LOCK).acquire(poll_interval=_POLL_SECONDS):
             append_line(self.folder / INDEX, self._line(entry))
-        self.entries = dict(sorted({**self.entries, batch: entry}.items()))
+        is_last = not self.entries or batch > next(reversed(self.entries))
+        self.entries[batch] = entry
+        if not is_last:
+            self.entries = dict(sorted(self.entries.items()))
 
     def keep(self, wanted: Callable[[int], bool]) -> None:
         """Drops mini-batches from the index: those whose number is not `wanted`."""

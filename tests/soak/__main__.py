@@ -1,7 +1,8 @@
 """Runs a long synthesis and its student, and records memory, open files and threads of all its processes.
 
     python tests/soak --samples=1000000 --out=results/soak.json --figure=docs/images/soak.png
-    python tests/soak --samples=200000 --processes=4 --kill_every=60 --out=results/soak_kills.json
+    python tests/soak --samples=600000 --steps=256 --processes=4 --kill_every=60 \
+        --out=results/soak_kills.json
 
 With `--kill_every`, one process that a seed picks is killed after so many seconds of each start, and the command is
 started again when the others have ended. Then the end is compared with that of a run that nobody has killed.
@@ -29,6 +30,7 @@ def main():
     """Runs the soak, prints its figures, and writes the log."""
     parser = argparse.ArgumentParser("tests/soak", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--samples", type=int, default=1_000_000, help="number of samples")
+    parser.add_argument("--steps", type=int, default=32, help="number of steps of a sample")
     parser.add_argument("--processes", type=int, default=1, help="number of processes")
     parser.add_argument("--kill_every", type=float, default=0.0, help="seconds after which a process is killed")
     parser.add_argument("--seed", type=int, default=0, help="seed of the choice of the process that is killed")

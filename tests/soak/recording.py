@@ -10,7 +10,7 @@ import psutil
 from matplotlib.figure import Figure
 
 _ROOT = Path(__file__).parents[2]
-_BATCH_SIZE = 500
+_BATCH_SIZE = 100
 # The memory of the first mini-batches, which grows while programs are compiled and caches fill, is not compared.
 _WARM_SHARE = 0.1
 
@@ -32,7 +32,11 @@ def soak(flags, folder, kill_every, rng):
         *("--cpu_devices=1", f"--processes={flags.processes if flags.processes > 1 else 0}"),
         f"--config.synthesis.num_batches={-(-flags.samples // _BATCH_SIZE)}",
         f"--config.synthesis.batch_size={_BATCH_SIZE}",
-        *("--config.synthesis.num_steps=8", "--config.student.epochs=2", "--config.student.batch_size=500"),
+        *(
+            f"--config.synthesis.num_steps={flags.steps}",
+            "--config.student.epochs=5",
+            "--config.student.batch_size=500",
+        ),
         "--config.student.memory_gb=0.05",
     ]
     started, curve, starts, code = time.monotonic(), [], 0, 1

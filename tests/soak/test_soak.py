@@ -31,7 +31,7 @@ def test_growth_leaves_out_the_first_tenth_and_the_student():
 
 @pytest.mark.slow
 def test_a_run_whose_process_is_killed_is_started_again(tmp_path):
-    flags = argparse.Namespace(samples=20_000, processes=2, every=0.5)
+    flags = argparse.Namespace(samples=20_000, steps=64, processes=2, every=0.5)
     log = soak(flags, tmp_path / "run", 25.0, random.Random(0))
     assert log["starts"] > 1
     assert log["samples"] == 20_000
