@@ -1,7 +1,7 @@
 """Runs a long synthesis and its student, and records memory, open files and threads of all its processes.
 
     python tests/soak --samples=1000000 --out=results/soak.json --figure=docs/images/soak.png
-    python tests/soak --samples=600000 --steps=256 --processes=4 --kill_every=60 \
+    python tests/soak --samples=200000 --steps=128 --processes=4 --kill_every=60 \
         --out=results/soak_kills.json
 
 With `--kill_every`, one process that a seed picks is killed after so many seconds of each start, and the command is
