@@ -35,10 +35,10 @@ from cake_jax.teachers import Teacher, from_linen
 from cake_jax.types import CakeError
 
 _DELTA = 1e-4
-_STEPS = 300
+_STEPS = 100
 _CLIP = 1.0
 # Chosen for epsilon 2, on a fifth of the training images.
-_LEARNING_RATE, _MOMENTUM = 1.0, 0.9
+_LEARNING_RATE, _MOMENTUM = 0.1, 0.9
 _NAME, _OPTIONS = "mlp", {"width": 128}
 
 
