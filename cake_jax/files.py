@@ -128,6 +128,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 def append_line(path: Path, line: bytes) -> None:
     """Adds a line to a file, completely or not at all. An incomplete last line, which a kill has left, is dropped.
 
+    The caller keeps other processes from writing to the file meanwhile.
+
     Args:
       path: The file. It is made if it is missing.
       line: The line, with its line break.

@@ -1,16 +1,17 @@
 """Measures what samples and students tell about the training data of their teachers.
 
-    python scripts/privacy.py --config=configs/digits.py --models=16 --workdir=runs/privacy --out=privacy.json
+    python scripts/privacy.py --config=configs/digits.py --dataset=digits --models=16 --workdir=runs/privacy \
+        --out=privacy.json
 
-The training data of the config are divided at random: each of the models' teachers is trained on one half, so that each
-example is in the training data of every second teacher. From each teacher come the samples and the student of the
+The training data of the data set are divided at random: each of the models' teachers is trained on one half, so that
+each example is in the training data of every second teacher. From each teacher come the samples and the student of the
 config, and a student of the same architecture that learns from the teacher's training data. All runs are those of
 `scripts/run.py`; finished ones are used as they are.
 
 Each row of the first table is one thing that an attacker may have. He attacks it with the likelihood-ratio test of
 Carlini et al. (2022), for which he has all the other models. `AUC` is 50 % for a blind guess. `members found` is the
 share of the training data that he finds while he wrongly accuses 1 % of the other examples. For samples, the score is
-the distance from an example to its nearest sample.
+the distance from an example to its nearest sample, in pixels or in the teacher's logits.
 
 The second table shows how many samples have their nearest real example in the teacher's training data, in pixels and in
 the teacher's logits. Without any effect, these are 50 %.
@@ -42,12 +43,12 @@ def main() -> None:
     """Makes the runs, attacks each of them, prints the tables, and writes all figures."""
     parser = Parser(__doc__)
     parser.add_argument("--config", required=True, help="config file of the runs")
-    parser.add_argument("--dataset", default="digits", help="data set that is divided")
+    parser.add_argument("--dataset", required=True, help="name of the data set that is divided")
     parser.add_argument("--data_dir", default="", help="where the data set is")
     parser.add_argument("--models", type=int, default=16, help="number of teachers")
     parser.add_argument("--workdir", type=Path, default=Path("runs/privacy"), help="folder of the runs")
     parser.add_argument("--out", type=Path, help="JSON file for all figures")
-    flags, others = parser.parse_known_args()
+    flags, others = many_runs.known_flags(parser)
     try:
         dataset = data.load(data.DataSettings(flags.dataset, flags.data_dir))
         is_member = _make_runs(flags, dataset, others)
@@ -74,12 +75,17 @@ def _make_runs(flags: Any, dataset: data.Dataset, others: list[str]) -> np.ndarr
     turns: tuple[list[Job], list[Job]] = ([], [])
     for number, members in enumerate(is_member):
         path = flags.workdir / f"half-{number}.npz"
-        pixels = dataset.spec.denormalize(dataset.train_x[members]), dataset.spec.denormalize(dataset.test_x)
+        arrays = {
+            "x_train": _pixels(dataset, dataset.train_x[members]),
+            "y_train": dataset.train_y[members],
+            "x_test": _pixels(dataset, dataset.test_x),
+            "y_test": dataset.test_y,
+        }
         if not path.exists():
-            with open(path, "wb") as file:
-                np.savez(
-                    file, x_train=pixels[0], y_train=dataset.train_y[members], x_test=pixels[1], y_test=dataset.test_y
-                )
+            np.savez(path, allow_pickle=False, **arrays)
+        with np.load(path) as content:
+            if any(not np.array_equal(content[name], array) for name, array in arrays.items()):
+                raise CakeError(f"{path}: holds other data; use another --workdir")
         arguments = [*others, "--config.dataset.name=npz", f"--config.dataset.data_dir={path}"]
         arguments.append(f"--config.seed={number}")
         first = flags.workdir / f"samples-{number}"
@@ -91,35 +97,39 @@ def _make_runs(flags: Any, dataset: data.Dataset, others: list[str]) -> np.ndarr
     return is_member
 
 
+def _pixels(dataset: data.Dataset, x: np.ndarray) -> np.ndarray:
+    """Pixels between 0 and 1, as a user's own data have them; as they are, if their range is not known."""
+    spec, pixels = dataset.spec, dataset.spec.denormalize(x)
+    if spec.low is None or spec.high is None:
+        return pixels
+    return (pixels - spec.low) / (spec.high - spec.low)
+
+
 def _figures(workdir: Path, number: int, dataset: data.Dataset, members: np.ndarray) -> dict[str, Any]:
     """Accuracies of one teacher and its students, the scores of all examples, and the share of nearest members."""
     run, real = load_run(workdir / f"samples-{number}"), load_run(workdir / f"real-{number}")
     models = {"teacher": run.teacher, "student of samples": run.student, "student of training data": real.student}
-    pixels, y = dataset.spec.denormalize(dataset.train_x), dataset.train_y
+    pixels, y = _pixels(dataset, dataset.train_x), dataset.train_y
     scores, accuracy = {}, {}
     for name, model in models.items():
         if model is None:
             raise CakeError(f"{workdir}: run {number} lacks its {name}")
         scores[name] = confidence(model.predict(model.spec.normalize(pixels)), y)
-        answers = model.predict(model.spec.normalize(dataset.spec.denormalize(dataset.test_x))).argmax(-1)
+        answers = model.predict(model.spec.normalize(_pixels(dataset, dataset.test_x))).argmax(-1)
         accuracy[name] = float(np.mean(answers == dataset.test_y))
     teacher, samples = run.teacher, run.samples.select()
     assert teacher is not None
-    made = teacher.spec.denormalize(samples.x).reshape(samples.num_samples, -1)
-    logits = teacher.predict(teacher.spec.normalize(pixels))
-    flat = pixels.reshape(len(pixels), -1)
-    distance, _ = NearestNeighbors(n_neighbors=1).fit(made).kneighbors(flat)
-    scores["samples"] = -np.log(distance[:, 0] + 1e-6)
-    nearest = {
-        "pixels": float(np.mean(members[_nearest(flat, made)])),
-        "logits": float(np.mean(members[_nearest(logits, samples.logits)])),
+    spaces = {
+        "pixels": (pixels.reshape(len(pixels), -1), teacher.spec.denormalize(samples.x).reshape(len(samples.x), -1)),
+        "logits": (teacher.predict(teacher.spec.normalize(pixels)), samples.logits),
     }
+    nearest = {}
+    for space, (points, made) in spaces.items():
+        distance, _ = NearestNeighbors(n_neighbors=1).fit(made).kneighbors(points)
+        scores[f"samples, by {space}"] = -np.log(distance[:, 0] + 1e-6)
+        neighbours = NearestNeighbors(n_neighbors=1).fit(points).kneighbors(made, return_distance=False)
+        nearest[space] = float(np.mean(members[neighbours[:, 0]]))
     return {"accuracy": accuracy, "nearest_members": nearest, "scores": scores}
-
-
-def _nearest(points: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """The number of the nearest point for each query."""
-    return NearestNeighbors(n_neighbors=1).fit(points).kneighbors(queries, return_distance=False)[:, 0]
 
 
 def tables(figures: list[dict[str, Any]]) -> list[str]:

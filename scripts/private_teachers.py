@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/private"), help="folder of the runs")
     parser.add_argument("--out", type=Path, help="JSON file for the results of all runs")
     parser.add_argument("--figure", type=Path, help="PNG file for the figure")
-    flags, others = parser.parse_known_args()
+    flags, others = many_runs.known_flags(parser)
     dataset = data.load(data.DataSettings("digits"))
     jobs: dict[tuple[str, str], Job] = {}
     for epsilon in flags.epsilons.split(","):
@@ -61,11 +61,9 @@ def main() -> None:
                 checkpoint.save_model(folder / "teacher", trained(dataset, noise, int(seed)), _NAME, _OPTIONS)
             arguments = [f"--config.teacher.from_run={folder}", f"--config.seed={seed}", *others]
             jobs[epsilon, seed] = Job("digits", flags.workdir / f"student-{epsilon}-{seed}", arguments)
-    results = dict(zip(jobs, many_runs.run_all(list(jobs.values())), strict=True))
-    many_runs.end(results.values())
-    runs: list[dict[str, Any]] = [
-        {"epsilon": epsilon, **one} for (epsilon, _), one in results.items() if isinstance(one, dict)
-    ]
+    results: list[Any] = list(many_runs.run_all(list(jobs.values())))
+    many_runs.end(results)
+    runs = [{"epsilon": epsilon, **one} for (epsilon, _), one in zip(jobs, results, strict=True)]
     print(table(runs))
     if flags.out:
         many_runs.write(flags.out, runs)

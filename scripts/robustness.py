@@ -11,6 +11,7 @@ The script prints tables in Markdown: accuracies under attack, accuracies of the
 were made for one, and accuracy and agreement under corruptions.
 """
 
+import dataclasses
 import json
 import shlex
 import statistics
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from cake_jax import data, load_run
 from cake_jax.arguments import Parser
@@ -53,6 +55,7 @@ def main() -> None:
 def _of_seed(students: list[str], seed: str, epsilons: list[float], examples: int) -> dict[str, Any]:
     """The result of `robustness` for the teacher and the students of one seed."""
     models: dict[str, Teacher] = {}
+    settings: data.DataSettings | None = None
     for student in students:
         name, _, pattern = student.partition("=")
         folder = Path(pattern.replace("{seed}", seed))
@@ -61,10 +64,20 @@ def _of_seed(students: list[str], seed: str, epsilons: list[float], examples: in
             raise CakeError(f"{folder}: the run is not finished, or its teacher is not a white box")
         models.setdefault("teacher", run.teacher)
         models[name] = run.student
-    fields = saved_config(folder)["dataset"]
-    dataset = data.load(data.DataSettings(fields["name"], fields["data_dir"]))
+        if not _are_equal(run.teacher, models["teacher"]):
+            raise CakeError(f"{folder}: its teacher is not that of the first run")
+        fields = saved_config(folder)["dataset"]
+        names = [field.name for field in dataclasses.fields(data.DataSettings)]
+        settings = data.DataSettings(**{name: fields[name] for name in names if name != "shape"})
+    assert settings is not None
+    dataset = data.load(settings, models["teacher"].spec)
     x, y = dataset.test_x[:examples], dataset.test_y[:examples]
     return robustness(models, x, y, epsilons, jax.random.key(int(seed)))
+
+
+def _are_equal(one: Teacher, other: Teacher) -> bool:
+    leaves = zip(jax.tree.leaves(one.variables), jax.tree.leaves(other.variables), strict=True)
+    return one.spec == other.spec and all(np.array_equal(*pair) for pair in leaves)
 
 
 def tables(seeds: list[dict[str, Any]], epsilons: list[float]) -> list[str]:

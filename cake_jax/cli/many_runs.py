@@ -71,6 +71,15 @@ def parse(
         parser.add_argument(f"--{name}", default=values, type=lambda value: value.split(","), help=text)
     for name, (number, text) in numbers.items():
         parser.add_argument(f"--{name}", default=number, type=_whole_number, help=text)
+    return known_flags(parser)
+
+
+def known_flags(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+    """The values of a script's own flags, and all other arguments, for each run.
+
+    Raises:
+      SystemExit: A flag is unknown or misses its value. One line on stderr says so.
+    """
     flags, others = parser.parse_known_args()
     for argument in others:
         name = argument.lstrip("-").partition("=")[0]

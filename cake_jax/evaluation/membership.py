@@ -50,7 +50,7 @@ def likelihood_ratios(scores: np.ndarray, is_member: np.ndarray) -> np.ndarray:
       Logarithms of the likelihood ratios, `[S, N]`: high for likely members.
 
     Raises:
-      CakeError: An example was in the training data of fewer than three models, or of all but at most two.
+      CakeError: An example was in the training data of fewer than three models, or fewer than three lacked it.
     """
     counts = is_member.sum(axis=0)
     # As many models with an example as without it: their numbers would tell in which group the target was counted.

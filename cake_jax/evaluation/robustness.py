@@ -83,9 +83,11 @@ def robustness(
     random = [np.clip(pixels + change * signs, low, high) for change in changes]
     corrupted = corruptions(corruption_key, x, spec)
     corrupted["clean"] = x
-    teacher = models[next(iter(models))]
-    answers = {kind: teacher.predict(inputs).argmax(-1) for kind, inputs in corrupted.items()}
-    found = {}
+    answers = {
+        name: {kind: model.predict(inputs).argmax(-1) for kind, inputs in corrupted.items()}
+        for name, model in models.items()
+    }
+    of_teacher, found = next(iter(answers.values())), {}
     for name, model in models.items():
         made = {attack: _made(function, model, pixels, y, changes) for attack, function in attacks.items()}
         made["random signs"] = random
@@ -93,8 +95,8 @@ def robustness(
             "attacks": {
                 attack: [_share(model, spec.normalize(one), y) for one in changed] for attack, changed in made.items()
             },
-            "accuracy": {kind: _share(model, inputs, y) for kind, inputs in corrupted.items()},
-            "agreement": {kind: _share(model, inputs, answers[kind]) for kind, inputs in corrupted.items()},
+            "accuracy": {kind: float(np.mean(given == y)) for kind, given in answers[name].items()},
+            "agreement": {kind: float(np.mean(given == of_teacher[kind])) for kind, given in answers[name].items()},
             "transfer": {
                 other: [_share(models[other], spec.normalize(one), y) for one in made[TRANSFERRED]]
                 for other in models

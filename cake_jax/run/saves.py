@@ -12,15 +12,16 @@ class Saves:
     """The time since the last save. It is a context around each save, which measures it."""
 
     def __init__(self) -> None:
-        self._last, self._apart = time.perf_counter(), SAVE_SECONDS
+        self._started = self._ended = time.perf_counter()
+        self._apart = SAVE_SECONDS
 
     def are_due(self) -> bool:
         """Whether it is time for the next save."""
-        return time.perf_counter() - self._last > self._apart
+        return time.perf_counter() - self._ended > self._apart
 
     def __enter__(self) -> None:
-        self._last = time.perf_counter()
+        self._started = time.perf_counter()
 
     def __exit__(self, *error: object) -> None:
-        started, self._last = self._last, time.perf_counter()
-        self._apart = SAVE_SECONDS * max(1.0, (self._last - started) / _QUICK_SECONDS)
+        self._ended = time.perf_counter()
+        self._apart = SAVE_SECONDS * max(1.0, (self._ended - self._started) / _QUICK_SECONDS)

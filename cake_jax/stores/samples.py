@@ -12,6 +12,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from cake_jax.types import CakeError, SampleBatch, first_line
 
 INDEX = "index.jsonl"
 _LOCK = "index.lock"
-# A process has the index for about as long.
+# About the time for which one append holds the lock.
 _POLL_SECONDS = 0.005
 
 
@@ -33,8 +34,8 @@ class SampleStore:
     Attributes:
       folder: Folder of the shards and the index.
       entries: Entries of the index by mini-batch number, in order: those that were there when the store was opened, and
-        those added through this object. If a mini-batch has several, the last one counts. An entry has `file`, `count`,
-        `shape`, `num_classes`, `dtype`, `step_size`, `sha256`, and the `facts` given to `append`.
+        those added through this object. If several lines name one mini-batch, the last one counts. An entry has `file`,
+        `count`, `shape`, `num_classes`, `dtype`, `step_size`, `sha256`, and the `facts` given to `append`.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -102,7 +103,7 @@ class SampleStore:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / entry["file"], content)
-        with FileLock(self.folder / _LOCK).acquire(poll_interval=_POLL_SECONDS):
+        with self._locked():
             append_line(self.folder / INDEX, self._line(entry))
         is_last = not self.entries or batch > next(reversed(self.entries))
         self.entries[batch] = entry
@@ -111,15 +112,20 @@ class SampleStore:
 
     def keep(self, wanted: Callable[[int], bool]) -> None:
         """Drops mini-batches from the index: those whose number is not `wanted`."""
-        dropped = [batch for batch in self.entries if not wanted(batch)]
-        if dropped:
-            self.entries = {batch: entry for batch, entry in self.entries.items() if batch not in dropped}
+        if all(map(wanted, self.entries)):
+            return
+        with self._locked():
+            self.entries = {batch: entry for batch, entry in self._read_index().items() if wanted(batch)}
             write_atomically(self.folder / INDEX, b"".join(map(self._line, self.entries.values())))
 
     def is_damaged(self, batch: int) -> bool:
         """Whether the shard of a mini-batch has another checksum than the index."""
         entry = self.entries[batch]
         return hashlib.sha256((self.folder / entry["file"]).read_bytes()).hexdigest() != entry["sha256"]
+
+    def _locked(self) -> AbstractContextManager[Any]:
+        """A context that keeps other processes from the index."""
+        return FileLock(self.folder / _LOCK).acquire(poll_interval=_POLL_SECONDS)
 
     @staticmethod
     def _line(entry: Mapping[str, Any]) -> bytes:

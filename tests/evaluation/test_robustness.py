@@ -37,8 +37,8 @@ def test_an_attack_fools_a_linear_model_where_its_margin_ends():
 
 def test_attacks_transfer_to_an_equal_model_and_not_to_the_opposite_one():
     models = {"teacher": linear(), "equal": linear(), "opposite": linear(-1.0)}
-    found = robust.robustness(models, *inputs(), [0.1], jax.random.key(0))
-    assert found["teacher"]["transfer"] == {"equal": [0.5], "opposite": [0.5]}
+    found = robust.robustness(models, *inputs(), [0.15], jax.random.key(0))
+    assert found["teacher"]["transfer"] == {"equal": [0.25], "opposite": [0.75]}
     assert found["equal"]["agreement"] == {"clean": 1.0}
     assert found["opposite"]["agreement"] == {"clean": 0.0}
     assert found["opposite"]["attacks"]["PGD"] == [0.0]

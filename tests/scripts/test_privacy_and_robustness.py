@@ -48,6 +48,7 @@ def test_the_halves_cover_all_examples_and_the_tables_are_means(folder):
 
 
 def test_the_students_of_each_seed_are_attacked(folder):
+    pytest.importorskip("foolbox")
     for seed in (0, 1):
         compared = ["--config=tiny.py:digits", "--methods=noise,real", f"--seeds={seed}", "--workdir=runs"]
         in_process.call(folder, "compare.py", *compared)

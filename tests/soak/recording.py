@@ -72,13 +72,15 @@ def kill_one(pid, rng):
 
 
 def measure(pid):
-    """Memory in MB, open files and threads of all processes together.
+    """Memory in MB, open files and threads of all processes together, and their number.
 
     Pages of files do not count: the system drops them when it needs their memory.
     """
     memory = files = threads = 0
+    processes = []
     try:
-        for process in processes_of(pid):
+        processes = processes_of(pid)
+        for process in processes:
             with process.oneshot():
                 info = process.memory_info()
                 memory += info.rss - getattr(info, "shared", 0)
@@ -86,7 +88,7 @@ def measure(pid):
                 threads += process.num_threads()
     except psutil.Error:  # a process has ended meanwhile
         pass
-    return {"memory_mb": round(memory / 2**20, 1), "files": files, "threads": threads}
+    return {"memory_mb": round(memory / 2**20, 1), "files": files, "threads": threads, "processes": len(processes)}
 
 
 def num_samples(folder):

@@ -2,9 +2,14 @@
 
 import argparse
 import random
+import sys
+from pathlib import Path
 
 import pytest
 from recording import growth, soak
+
+sys.path.append(str(Path(__file__).parents[1] / "faults"))
+from trial import outcome_of
 
 
 def point(seconds, samples, memory_mb, files=10, threads=20):
@@ -35,4 +40,6 @@ def test_a_run_whose_process_is_killed_is_started_again(tmp_path):
     log = soak(flags, tmp_path / "run", 25.0, random.Random(0))
     assert log["starts"] > 1
     assert log["samples"] == 20_000
-    assert max(one["threads"] for one in log["curve"]) > 2
+    assert max(one["processes"] for one in log["curve"]) == 2
+    soak(flags, tmp_path / "whole", 0.0, random.Random(0))
+    assert outcome_of(tmp_path / "run") == outcome_of(tmp_path / "whole")

@@ -158,6 +158,15 @@ def test_two_open_stores_share_one_index(tmp_path):
     assert_same(SampleStore(tmp_path).select(), samples(0), samples(1), samples(2))
 
 
+def test_dropping_a_mini_batch_keeps_those_of_another_store(tmp_path):
+    one, other = SampleStore(tmp_path), SampleStore(tmp_path)
+    other.append(0, samples(0))
+    for batch in (1, 2):
+        one.append(batch, samples(batch))
+    one.keep(lambda batch: batch != 2)
+    assert list(one.entries) == list(SampleStore(tmp_path).entries) == [0, 1]
+
+
 def test_an_append_writes_its_own_line_alone(tmp_path):
     store = SampleStore(tmp_path)
     store.append(1, samples(1))

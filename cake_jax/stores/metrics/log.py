@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cake_jax.files import append_line, parse_json, read, write_atomically
+from cake_jax.files import parse_json, read, write_atomically
 from cake_jax.stores.metrics.writer import MetricsWriter
 from cake_jax.types import CakeError
 
@@ -34,7 +35,10 @@ class MetricsLog:
           step: Number of epochs done, or number of the mini-batch.
           **values: JSON-ready values.
         """
-        append_line(self.path, json.dumps({"step": step, "stage": stage, **values}).encode() + b"\n")
+        with open(self.path, "a") as file:
+            file.write(json.dumps({"step": step, "stage": stage, **values}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # the disk must not keep the checkpoint or shard without its line
         for writer in self.writers:
             writer.write(stage, step, values)
 
