@@ -39,7 +39,7 @@ from cake_jax.stores.samples import INDEX, SampleStore
 from cake_jax.types import SampleBatch
 
 _FOLDER = flags.DEFINE_string("folder", "", "Folder on the file system to measure; by default a temporary one.")
-_SHARDS = flags.DEFINE_list("shards", ["0", "100", "1000", "10000"], "Numbers of shards that a store has already.")
+_SHARDS = flags.DEFINE_list("shards", ["1", "100", "1000", "10000"], "Numbers of shards that a store has already.")
 _SAMPLES = flags.DEFINE_integer("samples", 500, "Samples in a mini-batch, as large as those of MNIST.")
 _PROCESSES = flags.DEFINE_list("processes", ["1", "2", "4", "8"], "Numbers of processes.")
 _MEGABYTES = flags.DEFINE_list("megabytes", ["1", "100"], "Sizes of the saved states.")

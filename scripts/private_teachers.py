@@ -1,12 +1,12 @@
 """Measures what privacy of the teacher's training data costs: the accuracy of the teacher, and of a student of it.
 
-    python scripts/private_teachers.py --epsilons=0.5,1,2,4,8 --seeds=0,1,2 --workdir=runs/private \
+    python scripts/private_teachers.py --epsilons=2,8,inf --seeds=0,1,2 --workdir=runs/private \
         --out=private.json --figure=private.png
 
 A teacher of `configs/digits.py` is trained with differential privacy: in each step, the gradient of each training image
 is cut to a norm of 1, and Gaussian noise is added to their sum (Abadi et al. 2016, algorithm 1, with all images in each
-step). So a trained teacher tells little about any single image, and this bound, epsilon, holds for everything that is
-made from the teacher: samples and student. The Google library dp-accounting computes the noise; delta is 1e-4. `inf` is
+step). Epsilon bounds what the teacher tells about one image, and the bound holds for everything that is made from the
+teacher: samples and student. The seeds of the noise are public here, so keep such a teacher to yourself. The Google library dp-accounting computes the noise; delta is 1e-4. `inf` is
 the same training without noise.
 
 The samples and the student are those of `scripts/run.py`, which takes the teacher from a folder. Finished runs are used
@@ -45,7 +45,7 @@ _NAME, _OPTIONS = "mlp", {"width": 128}
 def main() -> None:
     """Trains the teachers, makes the runs, prints the table, and writes the files."""
     parser = Parser(__doc__)
-    parser.add_argument("--epsilons", default="0.5,1,2,4,8,inf", help="bounds of privacy, separated by commas")
+    parser.add_argument("--epsilons", default="2,8,inf", help="bounds of privacy, separated by commas")
     parser.add_argument("--seeds", default="0,1,2", help="seeds, separated by commas")
     parser.add_argument("--workdir", type=Path, default=Path("runs/private"), help="folder of the runs")
     parser.add_argument("--out", type=Path, help="JSON file for the results of all runs")
