@@ -6,8 +6,8 @@
 A teacher of `configs/digits.py` is trained with differential privacy: in each step, the gradient of each training image
 is cut to a norm of 1, and Gaussian noise is added to their sum (Abadi et al. 2016, algorithm 1, with all images in each
 step). Epsilon bounds what the teacher tells about one image, and the bound holds for everything that is made from the
-teacher: samples and student. The seeds of the noise are public here, so keep such a teacher to yourself. The Google library dp-accounting computes the noise; delta is 1e-4. `inf` is
-the same training without noise.
+teacher: samples and student. The Google library dp-accounting computes the noise; delta is 1e-4. `inf` is the same
+training without noise. The seeds of the noise are public here, so do not give such a teacher away.
 
 The samples and the student are those of `scripts/run.py`, which takes the teacher from a folder. Finished runs are used
 as they are. It needs dp-accounting: `pip install dp-accounting`.
