@@ -17,6 +17,7 @@ The second table shows how many samples have their nearest real example in the t
 the teacher's logits. Without any effect, these are 50 %.
 """
 
+import io
 import json
 import shlex
 import statistics
@@ -32,6 +33,7 @@ from cake_jax.arguments import Parser
 from cake_jax.cli import many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.evaluation.membership import confidence, leakage, likelihood_ratios
+from cake_jax.files import write_atomically
 from cake_jax.report.tables import markdown, percent
 from cake_jax.types import CakeError
 
@@ -82,7 +84,9 @@ def _make_runs(flags: Any, dataset: data.Dataset, others: list[str]) -> np.ndarr
             "y_test": dataset.test_y,
         }
         if not path.exists():
-            np.savez(path, allow_pickle=False, **arrays)
+            buffer = io.BytesIO()
+            np.savez(buffer, allow_pickle=False, **arrays)
+            write_atomically(path, buffer.getvalue())
         with np.load(path) as content:
             if any(not np.array_equal(content[name], array) for name, array in arrays.items()):
                 raise CakeError(f"{path}: holds other data; use another --workdir")
