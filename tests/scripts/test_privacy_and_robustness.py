@@ -48,6 +48,7 @@ def test_the_halves_cover_all_examples_and_the_tables_are_means(folder):
     assert cells_of(line)[1] == f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
 
 
+@pytest.mark.slow
 def test_the_students_of_each_seed_are_attacked(folder):
     pytest.importorskip("foolbox")
     for seed in (0, 1):
