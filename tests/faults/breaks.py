@@ -55,7 +55,7 @@ def reports_a_disk_as_a_defect():
 
 def checks_no_checksum():
     """Every shard and every checkpoint counts as sound."""
-    samples.SampleStore.damaged = lambda store: []
+    samples.SampleStore.is_damaged = lambda store, batch: False
     checkpoint._is_sound = lambda folder: True
 
 

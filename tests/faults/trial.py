@@ -16,7 +16,7 @@ from filelock import FileLock
 from http_server import Memory, Server
 from kinds import KINDS, labels
 
-from cake_jax import load_run
+from cake_jax import CakeError, load_run
 
 _POLL_SECONDS = 0.01
 
@@ -206,10 +206,7 @@ class Trial:
         code = process.wait()
         self.expect(code == 0, f"the same command again ended with exit code {code}: {process.text[-300:]}")
         text = process.text
-        same = code == 0 and outcome_of(self.folder) == reference
-        if code == 0 and not same:
-            parts = zip(Outcome._fields, outcome_of(self.folder), reference, strict=True)
-            self.complaints.append("not equal: " + ", ".join(name for name, ours, theirs in parts if ours != theirs))
+        same = code == 0 and self._is_equal(reference)
         after, files_after, answers_after = checksums(self.folder), inodes(self.folder), answers_in(self.folder)
         lost = [batch for batch in set(before) - self.damaged if after.get(batch) != before[batch]]
         again = [batch for batch in set(files) - self.damaged if files_after.get(batch) != files[batch]]
@@ -243,6 +240,17 @@ class Trial:
             "answers_paid_again": len(asked_again),
             "text": text,
         }
+
+    def _is_equal(self, reference):
+        """Whether the finished run has the outcome of the uninterrupted one. Complains if it has not."""
+        try:
+            parts = zip(Outcome._fields, outcome_of(self.folder), reference, strict=True)
+        except CakeError as error:
+            self.complaints.append(f"the end cannot be read: {error}")
+            return False
+        others = [name for name, ours, theirs in parts if ours != theirs]
+        self.expect(not others, "not equal: " + ", ".join(others))
+        return not others
 
     def _kept_answers(self, answers):
         """For each answered row of the ledger: its place, which is the request's key and a number, and the answer."""
