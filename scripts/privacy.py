@@ -20,7 +20,6 @@ the teacher's logits. Without any effect, these are 50 %.
 import io
 import json
 import shlex
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from cake_jax.cli import many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.evaluation.membership import confidence, leakage, likelihood_ratios
 from cake_jax.files import write_atomically
-from cake_jax.report.tables import markdown, percent
+from cake_jax.report.tables import markdown, percent, spread
 from cake_jax.types import CakeError
 
 # A student that learns from the teacher's logits on its real training data.
@@ -54,10 +53,10 @@ def main() -> None:
     try:
         dataset = data.load(data.DataSettings(flags.dataset, flags.data_dir))
         is_member = _make_runs(flags, dataset, others)
-        figures = [_figures(flags.workdir, number, dataset, members) for number, members in enumerate(is_member)]
-        scores = {name: np.stack([one["scores"].pop(name) for one in figures]) for name in [*figures[0]["scores"]]}
-        for name, rows in scores.items():
-            ratios = likelihood_ratios(rows, is_member)
+        measured = [_measure(flags.workdir, number, dataset, members) for number, members in enumerate(is_member)]
+        figures = [{**one, "scores": {}} for one, _ in measured]
+        for name in measured[0][1]:
+            ratios = likelihood_ratios(np.stack([scores[name] for _, scores in measured]), is_member)
             for one, ratio, members in zip(figures, ratios, is_member, strict=True):
                 one["scores"][name] = leakage(ratio, members)._asdict()
     except (CakeError, OSError) as error:
@@ -109,8 +108,10 @@ def _pixels(dataset: data.Dataset, x: np.ndarray) -> np.ndarray:
     return (pixels - spec.low) / (spec.high - spec.low)
 
 
-def _figures(workdir: Path, number: int, dataset: data.Dataset, members: np.ndarray) -> dict[str, Any]:
-    """Accuracies of one teacher and its students, the scores of all examples, and the share of nearest members."""
+def _measure(
+    workdir: Path, number: int, dataset: data.Dataset, members: np.ndarray
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Of one teacher and what was made from it: accuracies and nearest members, and the scores of all examples."""
     run, real = load_run(workdir / f"samples-{number}"), load_run(workdir / f"real-{number}")
     models = {"teacher": run.teacher, "student of samples": run.student, "student of training data": real.student}
     pixels, y = _pixels(dataset, dataset.train_x), dataset.train_y
@@ -133,14 +134,14 @@ def _figures(workdir: Path, number: int, dataset: data.Dataset, members: np.ndar
         scores[f"samples, by {space}"] = -np.log(distance[:, 0] + 1e-6)
         neighbours = NearestNeighbors(n_neighbors=1).fit(points).kneighbors(made, return_distance=False)
         nearest[space] = float(np.mean(members[neighbours[:, 0]]))
-    return {"accuracy": accuracy, "nearest_members": nearest, "scores": scores}
+    return {"accuracy": accuracy, "nearest_members": nearest}, scores
 
 
 def tables(figures: list[dict[str, Any]]) -> list[str]:
     """The tables in Markdown, with means and standard deviations in percent over the models."""
 
     def cell(values: list[float]) -> str:
-        return f"{percent(statistics.mean(values)):.1f} ± {percent(statistics.stdev(values)):.1f}"
+        return spread([percent(value) for value in values])
 
     attacked = [
         (

@@ -29,7 +29,7 @@ from cake_jax.arguments import Parser
 from cake_jax.cli import many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.models import modes
-from cake_jax.report.tables import markdown, percent
+from cake_jax.report.tables import markdown, percent, spread
 from cake_jax.stores import checkpoint
 from cake_jax.teachers import Teacher, from_linen
 from cake_jax.types import CakeError
@@ -141,10 +141,7 @@ def _deviation(values: list[float]) -> float:
 def table(runs: list[dict[str, Any]]) -> str:
     """The table in Markdown: means and standard deviations over the seeds."""
     columns = [_values(runs, heading) for heading in COLUMNS]
-    rows = [
-        (epsilon, *(f"{statistics.mean(one[epsilon]):.1f} ± {_deviation(one[epsilon]):.1f}" for one in columns))
-        for epsilon in columns[0]
-    ]
+    rows = [(epsilon, *(spread(one[epsilon]) for one in columns)) for epsilon in columns[0]]
     return markdown(("epsilon", *COLUMNS), rows)
 
 

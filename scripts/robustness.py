@@ -14,7 +14,6 @@ were made for one, and accuracy and agreement under corruptions.
 import dataclasses
 import json
 import shlex
-import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ import numpy as np
 from cake_jax import data, load_run
 from cake_jax.arguments import Parser
 from cake_jax.evaluation.robustness import TRANSFERRED, robustness
-from cake_jax.report.tables import markdown
+from cake_jax.report.tables import markdown, percent, spread
 from cake_jax.run.run_folder import saved_config
 from cake_jax.teachers import Teacher
 from cake_jax.types import CakeError
@@ -55,7 +54,6 @@ def main() -> None:
 def _of_seed(students: list[str], seed: str, epsilons: list[float], examples: int) -> dict[str, Any]:
     """The result of `robustness` for the teacher and the students of one seed."""
     models: dict[str, Teacher] = {}
-    settings: data.DataSettings | None = None
     for student in students:
         name, _, pattern = student.partition("=")
         folder = Path(pattern.replace("{seed}", seed))
@@ -66,10 +64,9 @@ def _of_seed(students: list[str], seed: str, epsilons: list[float], examples: in
         models[name] = run.student
         if not _are_equal(run.teacher, models["teacher"]):
             raise CakeError(f"{folder}: its teacher is not that of the first run")
-        fields = saved_config(folder)["dataset"]
-        names = [field.name for field in dataclasses.fields(data.DataSettings)]
-        settings = data.DataSettings(**{name: fields[name] for name in names if name != "shape"})
-    assert settings is not None
+    fields = saved_config(folder)["dataset"]
+    names = [field.name for field in dataclasses.fields(data.DataSettings)]
+    settings = data.DataSettings(**{name: fields[name] for name in names if name != "shape"})
     dataset = data.load(settings, models["teacher"].spec)
     x, y = dataset.test_x[:examples], dataset.test_y[:examples]
     return robustness(models, x, y, epsilons, jax.random.key(int(seed)))
@@ -92,9 +89,8 @@ def tables(seeds: list[dict[str, Any]], epsilons: list[float]) -> list[str]:
             at: Any = figures
             for key in path:
                 at = at[key]
-            values.append(100 * at)
-        deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):.1f}{deviation}"
+            values.append(percent(at))
+        return spread(values)
 
     def row(*path: str) -> list[str]:
         return [path[-1], path[0], *(cell(*path, place) for place in places)]

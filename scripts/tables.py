@@ -26,7 +26,7 @@ from typing import Any
 
 from cake_jax.arguments import Parser
 from cake_jax.report.comparison import COLUMNS
-from cake_jax.report.tables import RunFigures, markdown, percent, run_figures
+from cake_jax.report.tables import RunFigures, markdown, percent, run_figures, spread
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/troubleshooting.md")
@@ -34,13 +34,8 @@ _TABLE = re.compile(r"<!-- rows: (?P<file>\S+)\n(?P<rows>(?:(?!-->).*\n)+)-->\n\
 
 
 def _spread(form: str) -> Callable[[list[float]], str]:
-    """Mean and standard deviation, or the mean alone if there is one run."""
-
-    def text(values: list[float]) -> str:
-        deviation = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
-        return f"{statistics.mean(values):{form}}{deviation}"
-
-    return text
+    """A function of values for `spread` with this format."""
+    return lambda values: spread(values, form)
 
 
 def _whole(values: list[float]) -> str:

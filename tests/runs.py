@@ -4,6 +4,7 @@ Runs start in the test's own process, which has imported JAX already. Only tests
 """
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -26,6 +27,14 @@ from cake_jax.run import experiment
 from cake_jax.run.run_folder import load_run
 
 ROOT = Path(__file__).parents[1]
+
+
+def module_of(name):
+    """A script of the folder `scripts` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def small_config(**fields):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -152,6 +153,12 @@ def summary(results: dict[str, Any]) -> str:
 def percent(share: float | None) -> float:
     """A share in percent. NaN for None."""
     return math.nan if share is None else 100 * share
+
+
+def spread(values: Sequence[float], form: str = ".1f") -> str:
+    """Mean and standard deviation as text, or the mean alone if there is one value."""
+    deviation = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{form}}{deviation}"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.experimental import multihost_utils
 
 from cake_jax import parallel
 
@@ -19,6 +20,14 @@ def test_one_process_is_the_first_and_has_everything():
     assert parallel.is_first()
     assert [parallel.as_first(value) for value in (True, False)] == [True, False]
     assert parallel.own_share([5, 6, 7]) == [5, 6, 7]
+
+
+def test_what_one_process_finds_all_know(monkeypatch):
+    assert parallel.each_in_any([True, False]).tolist() == [True, False]
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda own: np.stack([own, [False, True, False]]))
+    assert parallel.each_in_any([True, False, False]).tolist() == [True, True, False]
+    assert parallel.each_in_any([]).tolist() == []
 
 
 def test_own_share_divides_items_among_processes(monkeypatch):

@@ -1,6 +1,5 @@
 """Training with differential privacy: what one image may change, and how much noise a bound needs."""
 
-import importlib.util
 import statistics
 
 import jax
@@ -10,9 +9,7 @@ import runs
 
 from cake_jax import data
 
-_SPEC = importlib.util.spec_from_file_location("private_teachers", runs.ROOT / "scripts" / "private_teachers.py")
-private = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(private)
+private = runs.module_of("private_teachers")
 
 
 def weights(dataset, noise=0.0):
