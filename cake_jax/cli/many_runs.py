@@ -46,6 +46,7 @@ def parse(
     description: str,
     lists: Mapping[str, tuple[str, str]],
     numbers: Mapping[str, tuple[int, str]] = MappingProxyType({}),
+    figures: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[argparse.Namespace, list[str]]:
     """Reads the command line of a script that starts runs.
 
@@ -53,9 +54,10 @@ def parse(
       description: The script's docstring, for `--help`.
       lists: Flags of the script with comma-separated values: default and help by name.
       numbers: Flags of the script that are whole numbers: default and help by name.
+      figures: Flags of the script for further figures: help by name.
 
     Returns:
-      The values of `--config`, `--workdir`, `--out`, `--figure`, `--devices`, of `lists` and of `numbers`. All other
+      The values of `--config`, `--workdir`, `--out`, `--figure`, `--devices`, and of all flags of the script. All other
       arguments, for each run.
 
     Raises:
@@ -65,7 +67,8 @@ def parse(
     parser.add_argument("--config", required=True, help="config file of the runs")
     parser.add_argument("--workdir", type=Path, help="folder of the runs")
     parser.add_argument("--out", type=Path, help="JSON file for the results of all runs")
-    parser.add_argument("--figure", type=Path, help="PNG file for the figure")
+    for name, text in {"figure": "PNG file for the figure", **figures}.items():
+        parser.add_argument(f"--{name}", type=Path, help=text)
     lists = {"devices": ("", "GPUs with one run at a time on each, as in CUDA_VISIBLE_DEVICES"), **lists}
     for name, (values, text) in lists.items():
         parser.add_argument(f"--{name}", default=values, type=lambda value: value.split(","), help=text)

@@ -11,7 +11,7 @@ from cake_jax.config import default, resolve
 
 CONFIGS = runs.ROOT / "configs"
 FILES = sorted(path.stem for path in CONFIGS.glob("*.py"))
-WITH_VARIANTS = [name for name in FILES if name not in ("default", "mnist_matrix")]
+WITH_VARIANTS = [name for name in FILES if name not in ("default", "mnist_matrix", "ladder")]
 
 
 def module_of(name):
@@ -23,7 +23,7 @@ def module_of(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_docstring_has_the_command(name):
-    script = "matrix" if name == "mnist_matrix" else "run"
+    script = "matrix" if name in ("mnist_matrix", "ladder") else "run"
     assert f"python scripts/{script}.py --config=configs/{name}.py" in module_of(name).__doc__
 
 
@@ -41,18 +41,28 @@ def test_variants_resolve(name):
             resolve(module.get_config(variant))
 
 
-def test_every_cell_of_the_matrix_resolves():
-    module = module_of("mnist_matrix")
-    for teacher, student in itertools.product(module.MODELS, repeat=2):
+@pytest.mark.parametrize(("name", "models"), [("mnist_matrix", "MODELS"), ("ladder", "SMALL"), ("ladder", "LARGE")])
+def test_every_cell_of_a_matrix_resolves(name, models):
+    module = module_of(name)
+    named = getattr(module, models)
+    of_cells = {}
+    for teacher, student in itertools.product(named, repeat=2):
         settings = resolve(module.get_config(f"{teacher}-{student}"))
-        assert (settings.teacher.model.name, settings.student.model.name) == (teacher, student)
+        of_cells[teacher, student] = (settings.teacher.model, settings.student.model)
         trial = resolve(module.get_config(f"{teacher}-{student}-smoke"))
         assert settings.samples.synthesis.num_batches > trial.samples.synthesis.num_batches
+    for (teacher, student), (of_teacher, of_student) in of_cells.items():
+        assert (of_teacher, of_student) == (of_cells[teacher, teacher][0], of_cells[student, student][1])
+        assert (of_teacher == of_student) == (teacher == student)
 
 
-@pytest.mark.parametrize("variant", ["", "cnn", "cnn-nope", "cnn-mlp-few"])
-def test_variant_that_is_no_cell_is_refused(variant):
-    assert f"no variant '{variant}'" in message_of(module_of("mnist_matrix").get_config, variant)
+@pytest.mark.parametrize(
+    ("name", "variant"),
+    [("mnist_matrix", ""), ("mnist_matrix", "cnn"), ("mnist_matrix", "cnn-nope"), ("mnist_matrix", "cnn-mlp-few")]
+    + [("ladder", ""), ("ladder", "resnet20-resnet18"), ("ladder", "resnet8-thin8-few")],
+)
+def test_variant_that_is_no_cell_is_refused(name, variant):
+    assert f"no variant '{variant}'" in message_of(module_of(name).get_config, variant)
 
 
 @pytest.mark.parametrize("name", ["digits", "two_moons"])

@@ -41,7 +41,7 @@ def test_script_stops_at_a_failed_run_in_one_line_after_that_of_the_run(config, 
     assert ended.returncode == 1
     assert first.startswith("error: synthesis.batch_size: 0 ")
     assert second.startswith("error: this run failed: ")
-    assert second.endswith("-m cake_jax.cli --config=tiny.py:a-a --workdir=w/a-a --config.synthesis.batch_size=0")
+    assert second.endswith("--config=tiny.py:a-a --workdir=w/a-a-0 --config.synthesis.batch_size=0 --config.seed=0")
     assert not (tmp_path / "out.json").exists()
 
 

@@ -23,8 +23,8 @@ def get_config(variant="narrow-narrow"):
 """
 NAMES = ["narrow", "wide"]
 CELLS = ["narrow-narrow", "wide-wide", "narrow-wide", "wide-narrow"]
-ARGUMENTS = ["--config=tiny.py", "--models=narrow,wide", "--config.seed=3", "--config.student.epochs=1"]
-FILES = ["--out=out.json", "--figure=map.png"]
+ARGUMENTS = ["--config=tiny.py", "--models=narrow,wide", "--seeds=3", "--config.student.epochs=1"]
+FILES = ["--out=out.json", "--figure=map.png", "--bars=bars.png"]
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +39,13 @@ def finished(tmp_path_factory):
 def test_a_row_shares_the_teacher_and_the_samples_of_its_first_run(finished, cell):
     runs = finished[0] / "runs" / "tiny"
     teacher, student = cell.split("-")
-    own = f"{teacher}-{teacher}"
-    stages = {json.loads(line)["stage"] for line in (runs / cell / "metrics.jsonl").read_text().splitlines()}
-    assert stages == {"student", "evaluation"} | ({"teacher", "synthesis"} if cell == own else set())
-    config = json.loads((runs / cell / "config.json").read_text())
-    shared = "" if cell == own else f"runs/tiny/{own}"
+    own, folder = f"{teacher}-{teacher}-3", f"{cell}-3"
+    stages = {json.loads(line)["stage"] for line in (runs / folder / "metrics.jsonl").read_text().splitlines()}
+    assert stages == {"student", "evaluation"} | ({"teacher", "synthesis"} if teacher == student else set())
+    config = json.loads((runs / folder / "config.json").read_text())
+    shared = "" if teacher == student else f"runs/tiny/{own}"
     assert [config[stage]["from_run"] for stage in ("teacher", "synthesis")] == [shared, shared]
-    run, first = load_run(runs / cell), load_run(runs / own)
+    run, first = load_run(runs / folder), load_run(runs / own)
     jax.tree.map(np.testing.assert_array_equal, run.teacher.variables, first.teacher.variables)
     assert run.results["samples"] == first.results["samples"]
     assert run.results["samples"]["count"] == 180
@@ -61,13 +61,14 @@ def test_the_table_the_file_and_the_figure_hold_every_cell(finished):
     runs = content["runs"]
     assert [run["variant"] for run in runs] == CELLS
     for run in runs:
-        results = load_run(folder / "runs" / "tiny" / run["variant"]).results
+        results = load_run(folder / "runs" / "tiny" / f"{run['variant']}-3").results
         del results["environment"]["command"]
         assert run == results
         assert run["seed"] == 3
     for count in range(1, 5):
         assert matrix.table(runs[:count], NAMES) in out
-    assert (folder / "map.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("map", "bars"):
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_second_call_runs_nothing_again(finished):

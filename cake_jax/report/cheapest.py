@@ -1,0 +1,118 @@
+"""The smallest student, and the fewest evaluations of the teacher, for a wanted agreement: a table and a figure."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from cake_jax.report.tables import markdown, percent, run_figures, spread
+from cake_jax.types import CakeError
+
+# The lowest disagreement that the figure shows, in percent.
+_LEAST = 0.05
+
+
+class Choice(NamedTuple):
+    """A size of the student and a number of evaluations, with the results over seeds.
+
+    Attributes:
+      num_params: Number of the student's parameters.
+      evaluations: Evaluations of the teacher for samples and student, where a gradient counts as three.
+      agreements: Agreement with the teacher on the test set in each run, in percent.
+    """
+
+    num_params: int
+    evaluations: int
+    agreements: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """The mean agreement, in percent."""
+        return statistics.mean(self.agreements)
+
+
+def choices(runs: Sequence[dict[str, Any]]) -> list[Choice]:
+    """Groups runs by the size of their student and their evaluations, in the order of both.
+
+    Args:
+      runs: Contents of `results.json`.
+
+    Raises:
+      CakeError: A run has no student, or its agreement was not measured.
+    """
+    grouped: dict[tuple[int, int], list[float]] = {}
+    for run in map(run_figures, runs):
+        if run.student_params is None or run.agreement is None:
+            raise CakeError(f"a run of {run.method} has no agreement of student and teacher")
+        grouped.setdefault((run.student_params, run.evaluations), []).append(percent(run.agreement))
+    return [Choice(*key, tuple(values)) for key, values in sorted(grouped.items())]
+
+
+def smallest(options: Sequence[Choice], wanted: float) -> Choice | None:
+    """The smallest student whose mean agreement is at least `wanted` percent. Of equal sizes, the cheapest one."""
+    return min((one for one in options if one.mean >= wanted), default=None)
+
+
+def fewest(options: Sequence[Choice], wanted: float) -> Choice | None:
+    """The fewest evaluations with which the mean agreement is at least `wanted` percent. Of equals, the smallest."""
+    reached = (one for one in options if one.mean >= wanted)
+    return min(reached, key=lambda one: (one.evaluations, one.num_params), default=None)
+
+
+def table(options: Sequence[Choice], wanted: Sequence[float]) -> str:
+    """A table in Markdown with one row for each wanted agreement. A dash stands for an agreement that none reaches.
+
+    Args:
+      options: See `choices`.
+      wanted: Mean agreements in percent.
+    """
+    header = ("agreement, at least", "smallest student", "with", "reaches", "fewest evaluations", "student", "reaches")
+    rows = []
+    for value in wanted:
+        small, cheap = smallest(options, value), fewest(options, value)
+        row = ["-"] * 6
+        if small is not None and cheap is not None:
+            row = [
+                f"{small.num_params:,} parameters",
+                f"{small.evaluations:,} evaluations",
+                f"{spread(small.agreements)} %",
+                f"{cheap.evaluations:,}",
+                f"{cheap.num_params:,} parameters",
+                f"{spread(cheap.agreements)} %",
+            ]
+        rows.append([f"{value:g} %", *row])
+    return markdown(header, rows)
+
+
+def curves(options: Sequence[Choice]) -> Figure:
+    """Draws the agreement over the evaluations, with standard deviations, one line for each size of the student.
+
+    The vertical scale is that of the disagreement, 100 % minus the agreement, so that 90, 99 and 99.9 % are equally far
+    apart.
+
+    Args:
+      options: See `choices`.
+    """
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    axes = figure.subplots()
+    sizes = sorted({one.num_params for one in options})
+    for place, size in enumerate(sizes):
+        own = [one for one in options if one.num_params == size]
+        missing = [max(100 - one.mean, _LEAST) for one in own]
+        deviations = [statistics.stdev(one.agreements) if len(one.agreements) > 1 else 0.0 for one in own]
+        low = [min(deviation, value - _LEAST) for deviation, value in zip(deviations, missing, strict=True)]
+        color = matplotlib.colormaps["viridis"](0.9 * place / max(len(sizes) - 1, 1))
+        style = {"fmt": "o-", "markersize": 4, "capsize": 2, "color": color, "label": f"{size:,}"}
+        axes.errorbar([one.evaluations for one in own], missing, [low, deviations], **style)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.invert_yaxis()
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:g}"))
+    axes.set_xlabel("evaluations of the teacher")
+    axes.set_ylabel("agreement with the teacher, %")
+    axes.grid(alpha=0.3)
+    axes.legend(title="student's parameters", frameon=False)
+    return figure

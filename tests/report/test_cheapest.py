@@ -1,0 +1,91 @@
+"""The smallest student and the fewest evaluations, from made-up results."""
+
+import json
+import runpy
+import sys
+
+import made_up
+import pytest
+import runs
+
+from cake_jax.report import cheapest
+from cake_jax.types import CakeError
+
+
+def run(num_params, forward, gradient, agreement):
+    student = made_up.results()["student"] | {"num_params": num_params, "test_agreement": agreement}
+    queries = {"synthesis": {"forward": forward, "gradient": gradient}, "student": {"forward": 0, "gradient": 0}}
+    return made_up.results(student=student, queries=queries)
+
+
+# Two seeds of the first choice: 90 and 94 %. A gradient counts as three: 10 + 3 * 30 = 100.
+RUNS = [
+    run(500, 1000, 0, 0.99),
+    run(20, 100, 0, 0.80),
+    run(20, 1000, 0, 0.90),
+    run(20, 1000, 0, 0.94),
+    run(500, 10, 30, 0.93),
+]
+
+
+def test_runs_are_taken_together_by_size_and_evaluations():
+    found = [(one.num_params, one.evaluations, [round(a) for a in one.agreements]) for one in cheapest.choices(RUNS)]
+    assert found == [(20, 100, [80]), (20, 1000, [90, 94]), (500, 100, [93]), (500, 1000, [99])]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "small", "few"),
+    [(75, (20, 100), (20, 100)), (92, (20, 1000), (500, 100)), (95, (500, 1000), (500, 1000))],
+)
+def test_the_smallest_student_and_the_fewest_evaluations_differ(wanted, small, few):
+    options = cheapest.choices(RUNS)
+    assert cheapest.smallest(options, wanted)[:2] == small
+    assert cheapest.fewest(options, wanted)[:2] == few
+
+
+def test_the_mean_decides_and_not_the_best_seed():
+    assert cheapest.smallest(cheapest.choices(RUNS), 93).num_params == 500
+
+
+def test_the_table_has_a_dash_where_nothing_reaches():
+    *_, last, none = cheapest.table(cheapest.choices(RUNS), (92, 99.5)).splitlines()
+    assert last == ("| 92 % | 20 parameters | 1,000 evaluations | 92.0 ± 2.8 % | 100 | 500 parameters | 93.0 % |")
+    assert none == "| 99.5 % | - | - | - | - | - | - |"
+
+
+def test_the_figure_has_one_line_for_each_size_and_better_is_higher():
+    (axes,) = cheapest.curves(cheapest.choices([*RUNS, run(500, 5000, 0, 1.0)])).axes
+    assert axes.get_legend_handles_labels()[1] == ["20", "500"]
+    low, high = axes.get_ylim()
+    assert low > high, "the disagreement falls to the top"
+    ((few, many), (bad, good)) = axes.containers[0].lines[0].get_data()
+    assert (few, many) == (100, 1000) and bad == pytest.approx(20) and good == pytest.approx(8)
+    assert axes.yaxis.get_major_formatter()(10, 0) == "90"
+
+
+def test_a_run_without_agreement_is_refused():
+    with pytest.raises(CakeError, match="cake has no agreement"):
+        cheapest.choices([run(20, 100, 0, None)])
+
+
+def test_the_script_prints_the_table_and_refuses_other_files(tmp_path, monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["smallest_student.py", *map(str, arguments)])
+        runpy.run_path(str(runs.ROOT / "scripts" / "smallest_student.py"), run_name="__main__")
+
+    one, two, other = (tmp_path / f"{name}.json" for name in ("one", "two", "other"))
+    one.write_text(json.dumps({"runs": RUNS[:2]}))
+    two.write_text(json.dumps({"runs": RUNS[2:]}))
+    other.write_text("[]")
+    call(one, two, "--wanted=92", f"--figure={tmp_path / 'figure.png'}")
+    assert capsys.readouterr().out.strip() == cheapest.table(cheapest.choices(RUNS), (92,))
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    for arguments, message in (
+        ([other], "error: "),
+        ([tmp_path / "none.json"], "error: "),
+        ([one, "--wanted=most"], "error: could not convert string to float: 'most'"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            call(*arguments)
+        assert str(ended.value.code).startswith(message)
+        assert "\n" not in ended.value.code
