@@ -2,9 +2,9 @@
 
 python scripts/matrix.py --config=configs/ladder.py --models=resnet20,resnet14,resnet8,thin8 --seeds=0,1,2
 
-The variant `<teacher>-<student>` is one cell of the matrix: `configs/ladder.py:resnet20-resnet8`. The experiment follows
-Fig. 2 of CAKE (arXiv 2306.02090), whose networks are ResNet-152, 101, 50, 34, 18 and 4 on CIFAR-10. With those names,
-the config is that of `configs/cifar10.py:gpu` with these networks:
+The variant `<teacher>-<student>` is one cell of the matrix: `configs/ladder.py:resnet20-resnet8`. The experiment
+follows Fig. 2 of CAKE (arXiv 2306.02090), whose networks are ResNet-152, 101, 50, 34, 18 and 4 on CIFAR-10. With those
+names, the config is that of `configs/cifar10.py:gpu` with these networks:
 
 python scripts/matrix.py --config=configs/ladder.py --models=resnet152,resnet101,resnet50,resnet34,resnet18,resnet4
 

@@ -105,7 +105,7 @@ def curves(options: Sequence[Choice]) -> Figure:
         deviations = [statistics.stdev(one.agreements) if len(one.agreements) > 1 else 0.0 for one in own]
         low = [min(deviation, value - _LEAST) for deviation, value in zip(deviations, missing, strict=True)]
         color = matplotlib.colormaps["viridis"](0.9 * place / max(len(sizes) - 1, 1))
-        style = {"fmt": "o-", "markersize": 4, "capsize": 2, "color": color, "label": f"{size:,}"}
+        style: dict[str, Any] = {"fmt": "o-", "markersize": 4, "capsize": 2, "color": color, "label": f"{size:,}"}
         axes.errorbar([one.evaluations for one in own], missing, [low, deviations], **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
