@@ -11,6 +11,9 @@ unfinished run is resumed, and a finished one is used as it is. A failed run is 
 
 Runs follow one another. `--devices=0,1,2` runs one at a time on each of these GPUs, as in CUDA_VISIBLE_DEVICES.
 
+The column *guide student* has the students of `adversarial`, `dfme` and `ideal` that learn while the samples are made.
+All other columns are about students that learn from the finished samples, in the same way for all methods.
+
 The column *on starts* needs no real data: the agreement of student and teacher on procedural images, which are the same
 for all runs. It shows a failed student, but does not order good ones as their accuracy does. Below the table is the
 rank correlation of both agreements over all runs.

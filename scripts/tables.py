@@ -54,9 +54,13 @@ def _short_percent(values: list[float]) -> str:
 HEADINGS: dict[str, tuple[Callable[[RunFigures], float], Callable[[list[float]], str]]] = {
     **{
         heading: (COLUMNS[heading], _spread(".2f"))
-        for heading in ("accuracy, %", "agreement, %", "on the grid, %", "on starts, %", "logit gap, end / start")
+        for heading in (
+            *("accuracy, %", "agreement, %", "guide student, %"),
+            *("on the grid, %", "on starts, %", "logit gap, end / start"),
+        )
     },
     **{heading: (COLUMNS[heading], _whole) for heading in ("samples", "forward queries", "gradient queries")},
+    "evaluations": (lambda run: run.evaluations, _whole),
     "seconds": (COLUMNS["seconds"], _short),
     "teacher, %": (lambda run: percent(run.teacher_accuracy), _spread(".2f")),
     "steps": (lambda run: run.num_steps, _whole),

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from cake_jax.report.tables import markdown, percent, run_figures, spread
 from cake_jax.types import CakeError
 
-# The lowest disagreement that the figure shows, in percent.
+# The lowest disagreement that the figure shows, in percent, and those at its axis.
 _LEAST = 0.05
+_TICKS = (100, 50, 20, 10, 5, 2, 1, 0.5, 0.1)
 
 
 class Choice(NamedTuple):
@@ -103,13 +104,16 @@ def curves(options: Sequence[Choice]) -> Figure:
         own = [one for one in options if one.num_params == size]
         missing = [max(100 - one.mean, _LEAST) for one in own]
         deviations = [statistics.stdev(one.agreements) if len(one.agreements) > 1 else 0.0 for one in own]
-        low = [min(deviation, value - _LEAST) for deviation, value in zip(deviations, missing, strict=True)]
+        better = [min(deviation, value - _LEAST) for deviation, value in zip(deviations, missing, strict=True)]
         color = matplotlib.colormaps["viridis"](0.9 * place / max(len(sizes) - 1, 1))
         style: dict[str, Any] = {"fmt": "o-", "markersize": 4, "capsize": 2, "color": color, "label": f"{size:,}"}
-        axes.errorbar([one.evaluations for one in own], missing, [low, deviations], **style)
+        axes.errorbar([one.evaluations for one in own], missing, [better, deviations], **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.invert_yaxis()
+    low, high = axes.get_ylim()
+    axes.set_ylim(high, low)
+    axes.set_yticks([missing for missing in _TICKS if low <= missing <= high])
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 - value:g}"))
     axes.set_xlabel("evaluations of the teacher")
     axes.set_ylabel("agreement with the teacher, %")

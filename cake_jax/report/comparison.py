@@ -18,6 +18,7 @@ from cake_jax.stores.metrics import MetricsLog
 COLUMNS: dict[str, Callable[[RunFigures], float]] = {
     "accuracy, %": lambda run: percent(run.student_accuracy),
     "agreement, %": lambda run: percent(run.agreement),
+    "guide student, %": lambda run: percent(run.guide_accuracy),
     "on the grid, %": lambda run: percent(run.grid_agreement),
     "on starts, %": lambda run: percent(run.starts_agreement),
     "logit gap, end / start": lambda run: _gap_ratio(run.logit_gaps),

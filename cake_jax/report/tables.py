@@ -24,6 +24,8 @@ class RunFigures:
       student_accuracy: The student's accuracy on the test set, 0 to 1.
       student_params: Number of the student's parameters.
       agreement: Agreement of student and teacher on the test set, 0 to 1.
+      guide_accuracy: Accuracy of the guide student after the last round on the test set, 0 to 1. None if the method has
+        no guide student.
       grid_agreement: Agreement on the grid of `evaluation.grid`, 0 to 1.
       kl: Mean KL(teacher || student) on the test set, in nats.
       samples: Number of samples.
@@ -50,6 +52,7 @@ class RunFigures:
     student_accuracy: float | None
     student_params: int | None
     agreement: float | None
+    guide_accuracy: float | None
     grid_agreement: float | None
     kl: float | None
     samples: int
@@ -102,6 +105,7 @@ def _run_figures(results: dict[str, Any]) -> RunFigures:
         student_accuracy=student["test_accuracy"],
         student_params=student["num_params"],
         agreement=student["test_agreement"],
+        guide_accuracy=results["rounds"][-1]["test_accuracy"] if results.get("rounds") else None,
         grid_agreement=student["grid_agreement"],
         kl=student["test_kl"],
         samples=samples["count"],

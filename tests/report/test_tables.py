@@ -54,6 +54,13 @@ def test_the_summary_has_the_agreement_without_data_if_there_is_no_other():
     assert "agreement without data" not in dict(tables.summary_rows(results))
 
 
+def test_comparison_shows_the_guide_student_after_the_last_round():
+    rounds = [{"round": number, "test_accuracy": 0.25 * number, "test_agreement": 0.9} for number in (1, 3)]
+    header, _, guided, other = comparison.table([RUNS[0] | {"rounds": rounds}, RUNS[1]]).splitlines()
+    place = header.split("|").index(" guide student, % ")
+    assert [row.split("|")[place].strip() for row in (guided, other)] == ["75.00 ± 0.00", "-"]
+
+
 def test_comparison_shows_a_dash_for_a_method_without_the_figure():
     known = compared("c", 0.5, test_agreement=0.25, grid_agreement=0.75) | {"logit_gaps": {"start": 4.0, "end": 1.0}}
     known |= {"starts_agreement": 0.625}
