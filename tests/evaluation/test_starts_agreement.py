@@ -67,3 +67,14 @@ MODEL, OF_THE_PLANE = first_pixel_above(0.0), first_pixel_above(0.0, PLANE)
 )
 def test_without_two_models_of_images_it_is_none(student, teacher):
     assert starts_agreement(student, teacher) is None
+
+
+def test_only_images_count_of_which_the_teacher_is_sure(images):
+    """The teacher's odds of class 1 are exp(first pixel), so 90 % are a first pixel beyond +- log 9."""
+    first = images[:, 0, 0, 0]
+    sure = np.abs(first) >= np.log(9)
+    assert sure.sum() > 50
+    expected = 1 - np.mean((first[sure] > 0) & (first[sure] <= 3))
+    assert 0 < expected < 1
+    assert starts_agreement(first_pixel_above(3.0), MODEL, 0.9) == pytest.approx(expected)
+    assert starts_agreement(first_pixel_above(3.0), MODEL, 1.0) is None

@@ -1,0 +1,45 @@
+"""Intervals for the agreement of student and teacher on real data, from an estimate that needs none."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Agreements of exactly 0 or 1 have infinite log-odds.
+_LEAST = 1e-3
+
+
+def interval(estimate: float, known: Sequence[tuple[float, float]], coverage: float = 0.9) -> tuple[float, float]:
+    """An interval that holds the agreement with a probability of at least `coverage`, if all runs are exchangeable.
+
+    The differences of the log-odds of agreement and estimate in the known runs are taken over to the new run. Runs of
+    the same teacher with other seeds are nearly exchangeable, runs on other data are not.
+
+    Args:
+      estimate: The estimate for the new run, from 0 to 1.
+      known: Estimate and agreement of each run whose agreement is known, from 0 to 1.
+      coverage: The wanted probability.
+
+    Returns:
+      The lowest and the highest agreement, from 0 to 1. It is (0, 1) if there are too few runs.
+
+    Source: split conformal prediction (Vovk, Gammerman, Shafer 2005; Lei et al. 2018, arXiv 1604.04173, section 2.2).
+    """
+    differences = np.sort([_log_odds(agreement) - _log_odds(estimated) for estimated, agreement in known])
+    place = int((len(differences) + 1) * (1 - coverage) / 2 + 1e-9)
+    if not place:
+        return 0.0, 1.0
+    low, high = _log_odds(estimate) + differences[[place - 1, -place]]
+    return _share(low), _share(high)
+
+
+def _log_odds(share: float) -> float:
+    clipped = min(max(share, _LEAST), 1 - _LEAST)
+    return float(np.log(clipped / (1 - clipped)))
+
+
+def _share(log_odds: float) -> float:
+    """The share with these log-odds. The ends, which stand for all shares beyond them, become 0 and 1."""
+    share = 1 / (1 + np.exp(-log_odds))
+    if share <= _LEAST:
+        return 0.0
+    return 1.0 if share >= 1 - _LEAST * (1 + 1e-9) else float(share)

@@ -1,0 +1,139 @@
+"""Measures how well the agreement of student and teacher on real data is known without any.
+
+    python scripts/compare.py --config=configs/digits.py --seeds=0,1,2 --workdir=runs/a
+    python scripts/agreement_interval.py runs/a/* --out=agreement.json --figure=agreement.png
+
+Each argument is the folder of a finished run with teacher and student. Runs on one data set are a task. An estimate of
+the agreement is the agreement on procedural images: on all of them, or on those for which the teacher is sure of its
+class. The script compares the estimates with the agreement on the test set.
+
+From the estimate of a run and from other runs follows an interval that should hold its agreement with a probability of
+90 %. The other runs are those of all other tasks, as for a user without data, or the other runs of the same task. The
+table shows how often the intervals hold the agreement, and how wide they are.
+"""
+
+import json
+import shlex
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from scipy import stats
+
+from cake_jax import load_run
+from cake_jax.arguments import Parser
+from cake_jax.evaluation import starts_agreement
+from cake_jax.evaluation.conformal import interval
+from cake_jax.report.figures.style import COLORS
+from cake_jax.report.tables import markdown
+from cake_jax.run.run_folder import saved_config
+from cake_jax.types import CakeError
+
+# By name, the least probability that the teacher gives to the class of an image.
+ESTIMATES = {"all images": 0.0, "sure at 90 %": 0.9, "sure at 99 %": 0.99}
+
+Run = dict[str, Any]
+
+
+def main() -> None:
+    """Measures the runs, prints the table, and writes everything."""
+    parser = Parser(__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("--out", type=Path, help="JSON file for the agreements")
+    parser.add_argument("--figure", type=Path, help="PNG file for the figure")
+    flags = parser.parse_args()
+    try:
+        runs = [_measured(folder) for folder in flags.runs]
+    except (CakeError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(table(runs))
+    if flags.out:
+        content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": runs}
+        flags.out.write_text(json.dumps(content, indent=1) + "\n")
+    if flags.figure:
+        figure(runs).savefig(flags.figure, dpi=110)
+
+
+def table(runs: list[Run]) -> str:
+    """The table in Markdown: for each task and estimate its rank correlation, and the intervals' coverage and width.
+
+    Args:
+      runs: For each run its `task`, its `agreement` and its `estimates`.
+    """
+    tasks = sorted({run["task"] for run in runs})
+    header = ("task", "runs", "estimate", "rank correlation", "other tasks: coverage", "width", "own task: coverage")
+    rows = []
+    for task in tasks:
+        for name in ESTIMATES:
+            known = [run for run in runs if run["estimates"][name] is not None]
+            own = [run for run in known if run["task"] == task]
+            if not own:
+                continue
+            others = [run for run in known if run["task"] != task]
+            of_others = [_interval_of(run, name, others) for run in own]
+            of_own = [_interval_of(run, name, [other for other in own if other is not run]) for run in own]
+            cells = [text for found in (of_others, of_own) for text in (_coverage(own, found), _width(found))]
+            rows.append((task, f"{len(own)}", name, _rank_correlation(own, name), *cells))
+    return markdown((*header, "width"), rows)
+
+
+def figure(runs: list[Run]) -> Figure:
+    """Draws the agreement over each estimate. A point is a run, and a colour a task."""
+    whole = Figure(figsize=(3.4 * len(ESTIMATES), 3.6), layout="constrained")
+    tasks = sorted({run["task"] for run in runs})
+    for axes, name in zip(whole.subplots(1, len(ESTIMATES), sharey=True, squeeze=False)[0], ESTIMATES, strict=True):
+        for place, task in enumerate(tasks):
+            own = [run for run in runs if run["task"] == task and run["estimates"][name] is not None]
+            points = [(100 * run["estimates"][name], 100 * run["agreement"]) for run in own]
+            if points:
+                axes.plot(*zip(*points, strict=True), "o", markersize=4, alpha=0.6, color=COLORS(place), label=task)
+        axes.plot([0, 100], [0, 100], color="tab:gray", linewidth=0.8)
+        axes.set_xlabel(f"agreement on images, {name}, %")
+        axes.grid(alpha=0.3)
+    whole.axes[0].set_ylabel("agreement on the test set, %")
+    whole.axes[0].legend(frameon=False)
+    return whole
+
+
+def _measured(folder: Path) -> Run:
+    """The agreement of a run on the test set, and its estimates.
+
+    Raises:
+      CakeError: The run is not finished, or lacks a model or the agreement.
+    """
+    run = load_run(folder)
+    agreement = run.results["student"]["test_agreement"] if run.results else None
+    if agreement is None or run.student is None or run.teacher is None:
+        raise CakeError(f"{folder}: the run has no agreement of student and teacher")
+    found = {name: starts_agreement(run.student, run.teacher, least) for name, least in ESTIMATES.items()}
+    if found["all images"] is None:
+        raise CakeError(f"{folder}: the inputs are no images")
+    return {"task": saved_config(folder)["dataset"]["name"], "name": folder.name, "agreement": agreement} | {
+        "estimates": found
+    }
+
+
+def _interval_of(run: Run, name: str, others: list[Run]) -> tuple[float, float]:
+    return interval(run["estimates"][name], [(other["estimates"][name], other["agreement"]) for other in others])
+
+
+def _coverage(runs: list[Run], intervals: list[tuple[float, float]]) -> str:
+    held = [low <= run["agreement"] <= high for run, (low, high) in zip(runs, intervals, strict=True)]
+    return f"{sum(held) / len(held):.0%}"
+
+
+def _width(intervals: list[tuple[float, float]]) -> str:
+    return f"{100 * statistics.median(high - low for low, high in intervals):.0f} points"
+
+
+def _rank_correlation(runs: list[Run], name: str) -> str:
+    pairs = [(run["estimates"][name], run["agreement"]) for run in runs]
+    if len(pairs) < 3:
+        return "-"
+    return f"{stats.spearmanr(*zip(*pairs, strict=True)).statistic:.2f}"
+
+
+if __name__ == "__main__":
+    main()
