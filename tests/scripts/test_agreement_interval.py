@@ -35,7 +35,8 @@ def test_the_table_has_coverage_and_width_of_other_tasks_and_of_the_own():
     assert cells[0][:5] == ["a", "40", "all images", "1.00", "100%"]
     assert int(cells[0][5].split()[0]) > 20, "the two runs of b make the intervals for a wide"
     assert cells[3][:2] == ["b", "40"]
-    assert cells[3][4:7] == ["0%", "0 points", "95%"], "all of b is off, and two runs are beyond the others"
+    assert cells[3][4:6] == ["0%", "0 points"], "all of b is off"
+    assert 85 <= int(cells[3][6].rstrip("%")) <= 95, "the runs of one task are exchangeable"
 
 
 def test_an_estimate_that_a_run_lacks_is_left_out():
