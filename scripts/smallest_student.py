@@ -5,8 +5,8 @@
     python scripts/smallest_student.py runs/sizes.json --figure=sizes.png
 
 The files are those that `scripts/sweep.py` and `scripts/compare.py` write. Runs with the same number of the student's
-parameters and of evaluations are taken together, so the files should differ in nothing else but seeds. An evaluation is
-a forward query of the teacher, and a gradient counts as three.
+parameters and of evaluations are taken together, so they should differ in nothing else but seeds. An evaluation is a
+forward query of the teacher, and a gradient counts as three. In the figure, each file has its own style of line.
 
 The table has one row for each agreement of `--wanted`, in percent: the smallest student that reaches it in the mean,
 and the fewest evaluations with which any student does. The agreement is that on the test set, so the table describes
@@ -31,13 +31,14 @@ def main() -> None:
     flags = parser.parse_args()
     try:
         wanted = [float(value) for value in flags.wanted.split(",")]
-        runs = [run for path in flags.runs for run in json.loads(path.read_text())["runs"]]
-        options = cheapest.choices(runs)
+        by_file = {path.stem: json.loads(path.read_text())["runs"] for path in flags.runs}
+        options = cheapest.choices([run for runs in by_file.values() for run in runs])
     except (CakeError, OSError, KeyError, TypeError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(cheapest.table(options, wanted))
     if flags.figure:
-        cheapest.curves(options).savefig(flags.figure, dpi=110)
+        families = {name: cheapest.choices(runs) for name, runs in by_file.items()}
+        cheapest.curves(families).savefig(flags.figure, dpi=110)
 
 
 if __name__ == "__main__":

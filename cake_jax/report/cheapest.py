@@ -1,16 +1,21 @@
 """The smallest student, and the fewest evaluations of the teacher, for a wanted agreement: a table and a figure."""
 
+import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
+import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.typing import LineStyleType
 
 from cake_jax.report.tables import markdown, percent, run_figures, spread
 from cake_jax.types import CakeError
 
+_LINES: tuple[LineStyleType, ...] = ("-", "--", ":", "-.")
 # The lowest disagreement that the figure shows, in percent, and those at its axis.
 _LEAST = 0.05
 _TICKS = (100, 50, 20, 10, 5, 2, 1, 0.5, 0.1)
@@ -88,26 +93,27 @@ def table(options: Sequence[Choice], wanted: Sequence[float]) -> str:
     return markdown(header, rows)
 
 
-def curves(options: Sequence[Choice]) -> Figure:
+def curves(families: Mapping[str, Sequence[Choice]]) -> Figure:
     """Draws the agreement over the evaluations, with standard deviations, one line for each size of the student.
 
     The vertical scale is that of the disagreement, 100 % minus the agreement, so that 90, 99 and 99.9 % are equally far
     apart.
 
     Args:
-      options: See `choices`.
+      families: By name, choices as from the function `choices`. Each family has a style of line.
     """
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
-    sizes = sorted({one.num_params for one in options})
-    for place, size in enumerate(sizes):
-        own = [one for one in options if one.num_params == size]
-        missing = [max(100 - one.mean, _LEAST) for one in own]
-        deviations = [statistics.stdev(one.agreements) if len(one.agreements) > 1 else 0.0 for one in own]
-        better = [min(deviation, value - _LEAST) for deviation, value in zip(deviations, missing, strict=True)]
-        color = matplotlib.colormaps["viridis"](0.9 * place / max(len(sizes) - 1, 1))
-        style: dict[str, Any] = {"fmt": "o-", "markersize": 4, "capsize": 2, "color": color, "label": f"{size:,}"}
-        axes.errorbar([one.evaluations for one in own], missing, [better, deviations], **style)
+    sizes = sorted({one.num_params for options in families.values() for one in options})
+    colors = dict(zip(sizes, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(sizes))), strict=True))
+    for line, options in zip(itertools.cycle(_LINES), families.values(), strict=False):
+        for size in sizes:
+            own = [one for one in options if one.num_params == size]
+            missing = [max(100 - one.mean, _LEAST) for one in own]
+            deviations = [statistics.stdev(one.agreements) if len(one.agreements) > 1 else 0.0 for one in own]
+            better = [min(deviation, value - _LEAST) for deviation, value in zip(deviations, missing, strict=True)]
+            style: dict[str, Any] = {"fmt": f"o{line}", "markersize": 4, "capsize": 2, "color": colors[size]}
+            axes.errorbar([one.evaluations for one in own], missing, [better, deviations], **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
     low, high = axes.get_ylim()
@@ -118,5 +124,9 @@ def curves(options: Sequence[Choice]) -> Figure:
     axes.set_xlabel("evaluations of the teacher")
     axes.set_ylabel("agreement with the teacher, %")
     axes.grid(alpha=0.3)
-    axes.legend(title="student's parameters", frameon=False)
+    handles = [Line2D([], [], color=color, marker="o", label=f"{size:,} parameters") for size, color in colors.items()]
+    if len(families) > 1:
+        styles = zip(itertools.cycle(_LINES), families, strict=False)
+        handles += [Line2D([], [], color="black", linestyle=line, label=name) for line, name in styles]
+    figure.legend(handles=handles, title="student", frameon=False, loc="outside right upper")
     return figure

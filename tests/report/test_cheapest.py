@@ -54,8 +54,12 @@ def test_the_table_has_a_dash_where_nothing_reaches():
 
 
 def test_the_figure_has_one_line_for_each_size_and_better_is_higher():
-    (axes,) = cheapest.curves(cheapest.choices([*RUNS, run(500, 5000, 0, 1.0)])).axes
-    assert axes.get_legend_handles_labels()[1] == ["20", "500"]
+    options = cheapest.choices([*RUNS, run(500, 5000, 0, 1.0)])
+    figure = cheapest.curves({"one": options, "two": options[:1]})
+    (axes,) = figure.axes
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["20 parameters", "500 parameters", "one", "two"]
+    assert [line.lines[0].get_linestyle() for line in axes.containers] == ["-", "-", "--", "--"]
     low, high = axes.get_ylim()
     assert low > high, "the disagreement falls to the top"
     ((few, many), (bad, good)) = axes.containers[0].lines[0].get_data()

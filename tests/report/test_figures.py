@@ -10,7 +10,7 @@ from cake_jax.report import FIGURES, decision_boundaries
 from cake_jax.report.figures.classes import histogram
 from cake_jax.report.figures.confusion import confusion
 from cake_jax.report.figures.rounds import rounds_curves
-from cake_jax.report.figures.samples import sample_grid
+from cake_jax.report.figures.samples import class_grid, sample_grid
 from cake_jax.report.figures.synthesis import synthesis_curves
 from cake_jax.report.figures.training import training_curves
 
@@ -117,6 +117,19 @@ def test_sample_grid_shows_the_beginning_of_each_mini_batch_in_a_row():
         expected += [f"{row.argmax()} {row.max():.2f}" for row in probabilities[:10]]
     assert [axes.get_title() for axes in figure.axes] == expected
     assert [figure.axes[place].texts[0].get_text() for place in (0, 10)] == ["0\n0.5", "7\n0.5"]
+
+
+def test_class_grid_shows_the_first_sample_of_each_class():
+    spec = image_model(low=0.0, high=1.0, class_names=("cat", "dog", "emu")).spec
+    some, other = made_up.samples(spec), made_up.samples(spec, seed=1)
+    some.logits[:] = np.eye(3)[[2, 2, 0, 0, 2, 0]]
+    figure = class_grid({"first": (some, spec), "second": (other, spec)})
+    assert [axes.get_title() for axes in figure.axes] == ["cat", "dog", "emu"] * 2
+    assert [figure.axes[place].texts[0].get_text() for place in (0, 3)] == ["first", "second"]
+    for column, place in ((0, 2), (2, 0)):
+        (image,) = figure.axes[column].images
+        np.testing.assert_allclose(image.get_array(), np.clip(spec.denormalize(some.x[place])[..., 0], 0, 1), atol=1e-6)
+    assert not figure.axes[1].images, "the teacher assigns no sample of the first run to the class dog"
 
 
 def test_sample_grid_takes_mini_batches_of_different_sizes():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.special import softmax
 
@@ -45,15 +46,44 @@ def sample_grid(batches: Mapping[int, SampleBatch], spec: DataSpec) -> Figure:
         step_size = f"\n{samples.step_size[0]:.2g}" if samples.step_size[0] else ""
         axes[row, 0].text(-0.1, 0.5, f"{number}{step_size}", transform=axes[row, 0].transAxes, ha="right", va="center")
         for column in range(min(columns, len(samples.x))):
-            image, label = spec.denormalize(samples.x[column]), int(probabilities[column].argmax())
-            low = image.min() if spec.low is None else spec.low
-            high = image.max() if spec.high is None else spec.high
-            shown = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
-            axes[row, column].imshow(
-                shown[..., :3] if spec.shape[-1] >= 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1
-            )
-            name = spec.class_names[label][:_LONGEST_NAME] if spec.class_names else str(label)
-            axes[row, column].set_title(f"{name} {probabilities[column, label]:.2f}", fontsize=8)
+            label = int(probabilities[column].argmax())
+            _show(axes[row, column], samples.x[column], spec)
+            axes[row, column].set_title(f"{_name(label, spec)} {probabilities[column, label]:.2f}", fontsize=8)
     for axis in axes.ravel():
         axis.axis("off")
     return figure
+
+
+def class_grid(runs: Mapping[str, tuple[SampleBatch, DataSpec]]) -> Figure:
+    """Draws one row for each run, with one sample of each class: the first one that the teacher assigns to it.
+
+    Args:
+      runs: By name, the samples of a run, images `[N, H, W, C]`, and their specification.
+    """
+    columns = min(_COLUMNS, max(spec.num_classes for _, spec in runs.values()))
+    figure = Figure(figsize=(0.9 * columns + 1.4, 1.15 * len(runs)), layout="constrained")
+    axes = figure.subplots(len(runs), columns, squeeze=False)
+    for row, (name, (samples, spec)) in enumerate(runs.items()):
+        axes[row, 0].text(-0.1, 0.5, name, transform=axes[row, 0].transAxes, ha="right", va="center")
+        labels = samples.logits.argmax(axis=1)
+        for label in range(min(columns, spec.num_classes)):
+            places = np.flatnonzero(labels == label)
+            if places.size:
+                _show(axes[row, label], samples.x[places[0]], spec)
+            axes[row, label].set_title(_name(label, spec), fontsize=8)
+    for axis in axes.ravel():
+        axis.axis("off")
+    return figure
+
+
+def _show(axes: Axes, x: np.ndarray, spec: DataSpec) -> None:
+    """Draws an image `[H, W, C]` in normalised units."""
+    image = spec.denormalize(x)
+    low = image.min() if spec.low is None else spec.low
+    high = image.max() if spec.high is None else spec.high
+    shown = np.clip((image - low) / max(high - low, 1e-12), 0, 1)
+    axes.imshow(shown[..., :3] if spec.shape[-1] >= 3 else shown[..., 0], cmap="gray", vmin=0, vmax=1)
+
+
+def _name(label: int, spec: DataSpec) -> str:
+    return spec.class_names[label][:_LONGEST_NAME] if spec.class_names else str(label)
