@@ -1,4 +1,4 @@
-"""Fills the tables of README.md and two pages of docs/ with the raw results in results/.
+"""Fills the tables of README.md and some pages of docs/ with the raw results in results/.
 
     python scripts/tables.py            # rewrites the tables
     python scripts/tables.py --check    # changes nothing, and fails if a table differs from the raw results
@@ -12,7 +12,8 @@ A comment before a table names its file of raw results, and for each row the run
     -->
 
 A run is named by its title in `scripts/compare.py`, or by its method and variant if it has no title (`ideal:lenet5`).
-Cells under a heading of `HEADINGS` are computed. All others are kept as they are.
+Cells under a heading of `HEADINGS` are computed. So are those under `over the control`: the agreement minus that of the
+first row with the same seed, in points. All other cells are kept as they are.
 """
 
 import json
@@ -29,7 +30,7 @@ from cake_jax.report.comparison import COLUMNS
 from cake_jax.report.tables import RunFigures, markdown, percent, run_figures, spread
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/troubleshooting.md")
+PAGES = ("README.md", "docs/results.md", "docs/ablation.md", "docs/troubleshooting.md")
 _TABLE = re.compile(r"<!-- rows: (?P<file>\S+)\n(?P<rows>(?:(?!-->).*\n)+)-->\n\n(?P<table>(?:\|.*\n)+)")
 
 
@@ -102,16 +103,21 @@ def filled(page: str, root: Path) -> str:
 def _filled(found: re.Match[str], root: Path) -> str:
     names = dict(line.strip().split(" = ", 1) for line in found["rows"].splitlines())
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found["table"].splitlines()]
+    control: dict[int, float] = {}
     for row in rows:
         if row[0] not in names:
             sys.exit(f"error: the comment before the table names no runs of the row '{row[0]}'")
         title, _, file = names[row[0]].partition(" of ")
         runs = _runs(root / (file or found["file"]), title)
+        agreements = {run.seed: percent(run.agreement) for run in runs}
+        control = control or agreements
         for place, heading in enumerate(header):
             if heading in HEADINGS:
                 value_of, text = HEADINGS[heading]
                 values = [value for value in map(value_of, runs) if not math.isnan(value)]
                 row[place] = text(values) if values else "-"
+            elif heading == "over the control":
+                row[place] = spread([value - control[seed] for seed, value in agreements.items()], "+.2f")
     return found[0][: found.start("table") - found.start()] + markdown(header, rows) + "\n"
 
 

@@ -161,7 +161,7 @@ def percent(share: float | None) -> float:
 
 def spread(values: Sequence[float], form: str = ".1f") -> str:
     """Mean and standard deviation as text, or the mean alone if there is one value."""
-    deviation = f" ± {statistics.stdev(values):{form}}" if len(values) > 1 else ""
+    deviation = f" ± {statistics.stdev(values):{form.lstrip('+')}}" if len(values) > 1 else ""
     return f"{statistics.mean(values):{form}}{deviation}"
 
 

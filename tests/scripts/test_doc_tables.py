@@ -72,6 +72,21 @@ def test_forward_queries_are_those_of_samples_and_student(folder):
     assert "all | 55.00 ± 7.07 | 100 | " in filled(page, folder)
 
 
+def test_the_control_has_the_same_seeds(folder):
+    """Of seeds 0 and 1, CAKE has agreements of 50 and 50, and the other 75 and 60: 25 and 10 points more."""
+    both = {"cake": (0.5, 0.5), "other": (0.75, 0.6)}
+    made = []
+    for title, agreements in both.items():
+        for seed, agreement in enumerate(agreements):
+            one = result(0.5, gradients=0, seconds=1.0, title=title, seed=seed)
+            one["student"]["test_agreement"] = agreement
+            made.insert(0, one)  # the order of the runs does not matter
+    (folder / "raw.json").write_text(json.dumps({"runs": made}))
+    page = PAGE.replace("seconds", "over the control").replace("ideal:few of other.json", "other")
+    cells = [line.split("|")[-2].strip() for line in filled(page, folder).splitlines() if line.startswith("| ")]
+    assert cells == ["over the control", "+0.00 ± 0.00", "+17.50 ± 10.61"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
