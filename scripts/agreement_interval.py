@@ -3,13 +3,13 @@
     python scripts/compare.py --config=configs/digits.py --seeds=0,1,2 --workdir=runs/a
     python scripts/agreement_interval.py runs/a/* --out=agreement.json --figure=agreement.png
 
-Each argument is the folder of a finished run with teacher and student. Runs on one data set are a task. An estimate of
-the agreement is the agreement on procedural images: on all of them, or on those for which the teacher is sure of its
-class. The script compares the estimates with the agreement on the test set.
+Each argument is the folder of a finished run with teacher and student. An estimate of the agreement is the agreement on
+procedural images: on all of them, or on those for which the teacher is sure of its class. The script compares the
+estimates with the agreement on the test set.
 
 From the estimate of a run and from other runs follows an interval that should hold its agreement with a probability of
-90 %. The other runs are those of all other tasks, as for a user without data, or the other runs of the same task. The
-table shows how often the intervals hold the agreement, and how wide they are.
+90 %. The other runs are those on other data sets, as for a user without data, or those with a teacher of the same data
+set and size. The table shows how often the intervals hold the agreement, and how wide they are in the median.
 """
 
 import json
@@ -57,43 +57,50 @@ def main() -> None:
 
 
 def table(runs: list[Run]) -> str:
-    """The table in Markdown: for each task and estimate its rank correlation, and the intervals' coverage and width.
+    """The table in Markdown: for each kind of teacher and estimate the rank correlation, and coverage and width.
 
     Args:
-      runs: For each run its `task`, its `agreement` and its `estimates`.
+      runs: For each run its `dataset`, its `teacher_params`, its `agreement` and its `estimates`.
     """
-    tasks = sorted({run["task"] for run in runs})
-    header = ("task", "runs", "estimate", "rank correlation", "other tasks: coverage", "width", "own task: coverage")
     rows = []
-    for task in tasks:
+    for dataset, params in sorted({_kind(run) for run in runs}):
         for name in ESTIMATES:
             known = [run for run in runs if run["estimates"][name] is not None]
-            own = [run for run in known if run["task"] == task]
+            own = [run for run in known if _kind(run) == (dataset, params)]
             if not own:
                 continue
-            others = [run for run in known if run["task"] != task]
+            others = [run for run in known if run["dataset"] != dataset]
             of_others = [_interval_of(run, name, others) for run in own]
             of_own = [_interval_of(run, name, [other for other in own if other is not run]) for run in own]
             cells = [text for found in (of_others, of_own) for text in (_coverage(own, found), _width(found))]
-            rows.append((task, f"{len(own)}", name, _rank_correlation(own, name), *cells))
-    return markdown((*header, "width"), rows)
+            rows.append((dataset, f"{params:,}", f"{len(own)}", name, _rank_correlation(own, name), *cells))
+    header = ("data", "teacher's parameters", "runs", "estimate", "rank correlation")
+    return markdown((*header, "from other data: coverage", "width", "from the same teachers: coverage", "width"), rows)
 
 
 def figure(runs: list[Run]) -> Figure:
-    """Draws the agreement over each estimate. A point is a run, and a colour a task."""
+    """Draws the agreement over each estimate. A point is a run, and a colour a kind of teacher."""
     whole = Figure(figsize=(3.4 * len(ESTIMATES), 3.6), layout="constrained")
-    tasks = sorted({run["task"] for run in runs})
+    kinds = sorted(map(_kind, runs))
+    kinds = sorted(set(kinds), key=kinds.count, reverse=True)
     for axes, name in zip(whole.subplots(1, len(ESTIMATES), sharey=True, squeeze=False)[0], ESTIMATES, strict=True):
-        for place, task in enumerate(tasks):
-            own = [run for run in runs if run["task"] == task and run["estimates"][name] is not None]
+        for place, kind in enumerate(kinds):
+            own = [run for run in runs if _kind(run) == kind and run["estimates"][name] is not None]
             points = [(100 * run["estimates"][name], 100 * run["agreement"]) for run in own]
             if points:
-                axes.plot(*zip(*points, strict=True), "o", markersize=4, alpha=0.6, color=COLORS(place), label=task)
+                axes.plot(
+                    *zip(*points, strict=True),
+                    "o",
+                    markersize=4,
+                    alpha=0.6,
+                    color=COLORS(place),
+                    label="{}, {:,}".format(*kind),
+                )
         axes.plot([0, 100], [0, 100], color="tab:gray", linewidth=0.8)
         axes.set_xlabel(f"agreement on images, {name}, %")
         axes.grid(alpha=0.3)
     whole.axes[0].set_ylabel("agreement on the test set, %")
-    whole.axes[0].legend(frameon=False)
+    whole.axes[0].legend(title="data, teacher's parameters", frameon=False, fontsize=7, title_fontsize=7)
     return whole
 
 
@@ -110,9 +117,13 @@ def _measured(folder: Path) -> Run:
     found = {name: starts_agreement(run.student, run.teacher, least) for name, least in ESTIMATES.items()}
     if found["all images"] is None:
         raise CakeError(f"{folder}: the inputs are no images")
-    return {"task": saved_config(folder)["dataset"]["name"], "name": folder.name, "agreement": agreement} | {
-        "estimates": found
-    }
+    names = {"dataset": saved_config(folder)["dataset"]["name"], "name": folder.name}
+    return names | {"teacher_params": run.teacher.num_params, "agreement": agreement, "estimates": found}
+
+
+def _kind(run: Run) -> tuple[str, int]:
+    """The data set, and the number of the teacher's parameters."""
+    return run["dataset"], run["teacher_params"]
 
 
 def _interval_of(run: Run, name: str, others: list[Run]) -> tuple[float, float]:

@@ -16,27 +16,28 @@ def call(monkeypatch, *arguments):
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
-def made_up(task, estimates, agreements):
+def made_up(dataset, estimates, agreements):
     names = runs.module_of("agreement_interval").ESTIMATES
     return [
-        {"task": task, "name": f"{task}-{place}", "agreement": agreement, "estimates": dict.fromkeys(names, estimate)}
+        {"dataset": dataset, "teacher_params": 1000, "name": f"{dataset}-{place}"}
+        | {"agreement": agreement, "estimates": dict.fromkeys(names, estimate)}
         for place, (estimate, agreement) in enumerate(zip(estimates, agreements, strict=True))
     ]
 
 
-def test_the_table_has_coverage_and_width_of_other_tasks_and_of_the_own():
-    """Task a has agreements equal to their estimates. In task b they are 1 point off, and two runs are far above."""
+def test_the_table_has_coverage_and_width_from_other_data_and_from_the_same_teachers():
+    """On data a, agreements are equal to their estimates. On b they are 1 point off, and two runs are far above."""
     steps = np.linspace(0.3, 0.7, 40)
     off = [0.99, 0.98, *(steps + 0.01 * (-1) ** np.arange(40))[2:]]
     script = runs.module_of("agreement_interval")
     rows = script.table([*made_up("a", steps, steps), *made_up("b", steps, off)]).splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert len(cells) == 2 * len(script.ESTIMATES)
-    assert cells[0][:5] == ["a", "40", "all images", "1.00", "100%"]
-    assert int(cells[0][5].split()[0]) > 20, "the two runs of b make the intervals for a wide"
-    assert cells[3][:2] == ["b", "40"]
-    assert cells[3][4:6] == ["0%", "0 points"], "all of b is off"
-    assert 85 <= int(cells[3][6].rstrip("%")) <= 95, "the runs of one task are exchangeable"
+    assert cells[0][:6] == ["a", "1,000", "40", "all images", "1.00", "100%"]
+    assert int(cells[0][6].split()[0]) > 20, "the two runs of b make the intervals for a wide"
+    assert cells[3][:3] == ["b", "1,000", "40"]
+    assert cells[3][5:7] == ["0%", "0 points"], "all of b is off"
+    assert 85 <= int(cells[3][7].rstrip("%")) <= 95, "runs of the same teachers are exchangeable"
 
 
 def test_an_estimate_that_a_run_lacks_is_left_out():
@@ -62,9 +63,10 @@ def test_finished_runs_are_measured(tmp_path, monkeypatch, capsys):
     content = json.loads((tmp_path / "out.json").read_text())
     results = json.loads((tmp_path / "run-1" / "results.json").read_text())
     assert content["runs"][1]["agreement"] == results["student"]["test_agreement"]
-    assert content["runs"][1]["task"] == "digits"
+    assert content["runs"][1]["dataset"] == "digits"
+    assert content["runs"][1]["teacher_params"] == results["teacher"]["num_params"]
     assert all(0 <= value <= 1 for value in content["runs"][0]["estimates"].values() if value is not None)
-    assert "| digits | 2 | all images | - | 0% |" not in capsys.readouterr().out
+    assert f"| digits | {results['teacher']['num_params']:,} | 2 | all images | - |" in capsys.readouterr().out
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
 
 
