@@ -101,7 +101,7 @@ def filled(page: str, root: Path) -> str:
 
 
 def _filled(found: re.Match[str], root: Path) -> str:
-    names = dict(line.strip().split(" = ", 1) for line in found["rows"].splitlines())
+    names = dict(line.strip().rsplit(" = ", 1) for line in found["rows"].splitlines())
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found["table"].splitlines()]
     control: dict[int, float] = {}
     for row in rows:

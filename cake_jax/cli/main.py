@@ -1,6 +1,5 @@
 """The command line: `python scripts/run.py`, and `cake-jax` if the package is installed."""
 
-import ast
 import contextlib
 import errno
 import os
@@ -16,7 +15,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from cake_jax import checks, config as config_lib, parallel, stopping
-from cake_jax.cli import processes, shipped_configs
+from cake_jax.cli import command_line, processes, shipped_configs
 from cake_jax.files import cache_folder
 from cake_jax.run.run_folder import flat
 from cake_jax.types import CakeError, CakeWarning, first_line
@@ -30,7 +29,6 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Delete the run of another co
 _QUIET = flags.DEFINE_bool("quiet", False, "Print errors, warnings and the path of the report only.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print what the run would do and cost, and do nothing.")
 _PRINT_CONFIG = flags.DEFINE_bool("print_config", False, "Print the config with all its fields, and do nothing.")
-_MODEL_OPTION = re.compile(r"--?config\.(?P<model>teacher|student)\.model\.options\.(?P<name>\w+)=(?P<value>.*)", re.S)
 _WRONG_VALUE = re.compile(
     r"flag --(?P<name>[\w.]+)=(?P<value>.*): (invalid literal for |could not convert string to |\('Non-)"
     r"(?P<kind>int|float|boolean).*",
@@ -64,7 +62,7 @@ def main() -> None:
 
 def _run(argv: list[str]) -> int:
     try:
-        rest, options = _without_model_options(shipped_configs.with_paths(argv))
+        rest, options = command_line.without_model_options(shipped_configs.with_paths(argv))
         sys.argv = rest  # config_flags reads the overrides from here
         unknown = flags.FLAGS(rest)[1:]
         if unknown:
@@ -74,9 +72,7 @@ def _run(argv: list[str]) -> int:
             return 0
         if _CONFIG.value is None:
             raise CakeError("name a config: --config=digits; see --help")
-        for model, name, value in options:
-            with _CONFIG.value.unlocked():
-                _CONFIG.value[model].model.options[name] = value
+        command_line.set_model_options(_CONFIG.value, options)
         config_lib.check_fields(_CONFIG.value)
     except Exception as error:  # absl and config files raise errors of any type
         known = _unknown_field(argv, error) or _wrong_value(error)
@@ -151,26 +147,6 @@ def _show_unraisable(unraisable: Any) -> None:
     """
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
-
-
-def _without_model_options(argv: list[str]) -> tuple[list[str], list[tuple[str, str, Any]]]:
-    """Takes the options of models out of the arguments, because config_flags accepts no field that a config lacks.
-
-    Returns:
-      The other arguments, and for each option `--config.<model>.model.options.<name>=<value>` these three parts.
-    """
-    rest, options = [], []
-    for argument in argv:
-        found = _MODEL_OPTION.fullmatch(argument)
-        if found is None:
-            rest.append(argument)
-            continue
-        try:
-            value = ast.literal_eval(found["value"])
-        except (ValueError, SyntaxError):
-            value = found["value"]
-        options.append((found["model"], found["name"], value))
-    return rest, options
 
 
 def _keep_compiled_programs() -> None:

@@ -15,12 +15,21 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
-from cake_jax import checks, data
+from cake_jax import checks, config as config_lib, data
 from cake_jax.arguments import Parser
+from cake_jax.cli import command_line
 from cake_jax.report import Record
 from cake_jax.report.side_by_side import FinishedRun
 from cake_jax.report.tables import run_figures
-from cake_jax.run.run_folder import METRICS, RESULTS, flat, load_run, saved_config, saved_results
+from cake_jax.run.run_folder import (
+    METRICS,
+    RESULTS,
+    finished_results,
+    flat,
+    load_run,
+    saved_config,
+    saved_results,
+)
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.types import CakeError
 
@@ -102,7 +111,7 @@ def _whole_number(text: str) -> int:
 def run(
     config: str, workdir: Path, arguments: Sequence[str], environment: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
-    """Runs a config to its end. An unfinished run is resumed, and a finished one is used as it is.
+    """Runs a config to its end. An unfinished run is resumed. For a finished one, no process is started.
 
     Args:
       config: Config file, with a variant after a colon.
@@ -116,12 +125,27 @@ def run(
     Raises:
       SystemExit: The run failed. The message is one line that contains the command of the failed run.
     """
+    done = _finished(config, workdir, arguments)
+    if done is not None:
+        print(f"{workdir} holds the finished run of this config; nothing to do", flush=True)
+        return done
     command = [sys.executable, "-m", "cake_jax.cli", f"--config={config}", f"--workdir={workdir}", *arguments]
     code = subprocess.run(command, check=False, env={**os.environ, **(environment or {})}).returncode
     results = None if code else saved_results(workdir)
     if results is None:
         sys.exit(f"error: this run failed: {shlex.join(command)}")
     return results
+
+
+def _finished(config: str, workdir: Path, arguments: Sequence[str]) -> dict[str, Any] | None:
+    """The results of a finished run. None if it has to be made, or if its own process should say what is wrong."""
+    if saved_results(workdir) is None or any(argument.lstrip("-") == "overwrite" for argument in arguments):
+        return None
+    try:
+        document = config_lib.resolve(command_line.config_of(config, arguments), workdir).document
+        return finished_results(workdir, document)
+    except Exception:  # config files raise errors of any type
+        return None
 
 
 def run_all(jobs: Sequence[Job], devices: Sequence[str] = ("",)) -> Iterator[dict[str, Any] | str]:

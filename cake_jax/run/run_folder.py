@@ -177,6 +177,22 @@ def saved_budget(workdir: Path | None, method: str) -> int | None:
         return None  # `claim` refuses such a folder
 
 
+def finished_results(workdir: Path, document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The content of `results.json`. None unless the folder holds the finished run of this config.
+
+    Args:
+      workdir: The run's folder.
+      document: The config, JSON-ready.
+
+    Raises:
+      CakeError: The folder holds another run, or something in it is damaged.
+    """
+    results = saved_results(workdir)
+    if results is not None:
+        _check_claim(workdir, json.loads(json.dumps(document)))
+    return results
+
+
 def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> bool:
     """Claims the folder for a config, and writes the config into it.
 

@@ -33,6 +33,33 @@ def test_run_returns_its_results(config, tmp_path):
     assert (results["config_name"], results["variant"], results["seed"]) == ("tiny", "some", 5)
 
 
+@pytest.mark.filterwarnings("ignore:the load_module")  # config_flags calls it
+def test_no_process_is_started_for_a_finished_run(config, tmp_path, monkeypatch, capsys):
+    def failed(command, check, env):
+        return subprocess.CompletedProcess(command, 1)
+
+    fields = ["--config.seed=5", "--config.student.model.options.width=7", "--quiet"]
+    results = runs.command(f"--config={config}", f"--workdir={tmp_path / 'run'}", *fields, cwd=tmp_path)
+    assert results.code == 0
+    saved = json.loads((tmp_path / "run" / "results.json").read_text())
+    monkeypatch.setattr(subprocess, "run", failed)
+    capsys.readouterr()
+    assert many_runs.run(str(config), tmp_path / "run", fields) == saved
+    assert capsys.readouterr().out == f"{tmp_path / 'run'} holds the finished run of this config; nothing to do\n"
+    others = (
+        [*fields, "--overwrite"],
+        ["--config.seed=6", *fields[1:]],
+        [fields[0], "--config.student.model.options.width=8"],
+        [*fields, "--config.nothing=1"],
+    )
+    for arguments in others:
+        with pytest.raises(SystemExit, match="this run failed"):
+            many_runs.run(str(config), tmp_path / "run", arguments)
+    config.write_text(CONFIG.replace("batch_size = 2, 1, 20", "batch_size = 2, 1, 40"))
+    with pytest.raises(SystemExit, match="this run failed"):
+        many_runs.run(str(config), tmp_path / "run", fields)
+
+
 def test_script_stops_at_a_failed_run_in_one_line_after_that_of_the_run(config, tmp_path):
     arguments = ["--config=tiny.py", "--models=a", "--workdir=w", "--out=out.json", "--config.synthesis.batch_size=0"]
     script = [sys.executable, str(runs.ROOT / "scripts" / "matrix.py"), *arguments]
