@@ -55,6 +55,8 @@ def main() -> None:
         teacher = [f"--config.teacher.from_run={shared}"] if has_trained else []
         return Job(flags.config, workdir / point.folder, [*rest, *point.arguments, *teacher])
 
+    # Points without a teacher are left out.
+    points = [point for point in points if not isinstance(teachers[point.teacher], str)]
     results = list(many_runs.run_all([job(point) for point in points], flags.devices))
     runs: list[dict[str, Any]] = []
     for point, one in zip(points, results, strict=True):
@@ -66,7 +68,7 @@ def main() -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         many_runs.write(flags.out or workdir / "sweep.json", runs)
         comparison.accuracies(runs).savefig(flags.figure or workdir / "sweep.png", dpi=110)
-    many_runs.end(results)
+    many_runs.end([*teachers.values(), *results])
 
 
 if __name__ == "__main__":

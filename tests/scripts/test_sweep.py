@@ -97,13 +97,14 @@ def test_a_sweep_is_extended(swept, tmp_path):
     assert len([path for path in (folder / "runs" / "sweep-tiny").iterdir() if path.is_dir()]) == 8
 
 
-def test_a_failed_run_is_named_after_the_others(tmp_path, monkeypatch):
+@pytest.mark.parametrize("failed", ["seed=1", "teacher-seed=1"])
+def test_a_failed_run_is_named_after_the_others(failed, tmp_path, monkeypatch):
     (tmp_path / "tiny.py").write_text(CONFIG)
     asked = []
 
     def run(config, workdir, arguments, environment):
         asked.append((workdir.name, environment))
-        if workdir.name == "seed=1":
+        if workdir.name == failed:
             sys.exit("error: this run failed: the command")
         results = json.loads(RESULTS)
         return results | {"seed": int(workdir.name[-1])}
@@ -118,6 +119,8 @@ def test_a_failed_run_is_named_after_the_others(tmp_path, monkeypatch):
     assert ended.value.code == "error: this run failed: the command"
     assert [run["seed"] for run in json.loads((tmp_path / "out.json").read_text())["runs"]] == [0, 2]
     names = [f"{kind}seed={seed}" for kind in ("", "teacher-") for seed in range(3)]
+    if failed.startswith("teacher"):
+        names.remove("seed=1")  # the points of this teacher are left out
     assert [name for name, _ in sorted(asked, key=str)] == names
     assert {environment["CUDA_VISIBLE_DEVICES"] for _, environment in asked} == {"3", "5"}
 
