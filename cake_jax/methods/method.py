@@ -58,6 +58,8 @@ class GuideSettings:
       momentum: Momentum of SGD.
       weight_decay: Weight decay, as in `TrainSettings`.
       augment: Augmentations, as in `TrainSettings`.
+      averaging: With d above 0, the guide student's weights are an average over the rounds, d times the average before
+        the round plus 1 - d times the trained weights. 0 takes the trained weights.
     """
 
     epochs: int = 5
@@ -67,13 +69,15 @@ class GuideSettings:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: tuple[str, ...] = ()
+    averaging: float = 0.0
 
     def __post_init__(self) -> None:
         checks.fields(self)
 
     def training(self) -> TrainSettings:
         """The settings of one round's training."""
-        return TrainSettings(schedule="constant", validation_fraction=0.0, **vars(self))
+        own = {name: value for name, value in vars(self).items() if name != "averaging"}
+        return TrainSettings(schedule="constant", validation_fraction=0.0, **own)
 
 
 class Method(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -16,11 +17,7 @@ from cake_jax.types import DataSpec, SampleBatch
 
 
 class GuideStudent:
-    """A student that trains on the pool after each round.
-
-    Attributes:
-      state: The training state.
-    """
+    """A student that trains on the pool after each round."""
 
     def __init__(
         self, key: Array, module: Any, spec: DataSpec, settings: GuideSettings, num_batches: int, batch_size: int
@@ -37,7 +34,8 @@ class GuideStudent:
         """
         init_key, self._key = jax.random.split(random_keys.guide_student(key))
         self._module, self._spec, self._training = module, spec, settings.training()
-        self.state = trainer.init(init_key, module, spec, self._training)
+        self._trained, self._averaging = trainer.init(init_key, module, spec, self._training), settings.averaging
+        self._average = self._variables if self._averaging else ()
         count = num_batches * batch_size
         self._steps_per_call = max(1, batch_size // settings.batch_size)
         self._x = np.empty((count, *spec.shape), np.float32)
@@ -47,11 +45,21 @@ class GuideStudent:
     @property
     def model(self) -> Teacher:
         """The student in its current state."""
-        return trainer.as_model(self._module, self.state, self._spec)
+        model = trainer.as_model(self._module, self._trained, self._spec)
+        return dataclasses.replace(model, variables=self._average) if self._averaging else model
 
-    def resume(self, state: trainer.TrainState, batches: Iterable[SampleBatch]) -> None:
+    @property
+    def state(self) -> Any:
+        """What has to be saved to go on: the training state, and the average of the weights if there is one."""
+        return (self._trained, self._average) if self._averaging else self._trained
+
+    @property
+    def _variables(self) -> Any:
+        return {"params": self._trained.params, **self._trained.model_state}
+
+    def resume(self, state: Any, batches: Iterable[SampleBatch]) -> None:
         """Restores a saved state, and the pool of samples `batches` on which it was trained."""
-        self.state = state
+        self._trained, self._average = state if self._averaging else (state, ())
         for samples in batches:
             self._add(samples)
 
@@ -60,9 +68,9 @@ class GuideStudent:
         self._add(samples)
         settings = dataclasses.replace(self._training, epochs=(batch + 1) * self._training.epochs)
         labels = Labels(*(field[: self._count] for field in self._labels))
-        *_, (self.state, info) = trainer.epochs(
+        *_, (self._trained, info) = trainer.epochs(
             self._key,
-            self.state,
+            self._trained,
             self._module,
             self._spec,
             self._x[: self._count],
@@ -71,6 +79,8 @@ class GuideStudent:
             loss=DistillationLoss(),
             steps_per_call=self._steps_per_call,
         )
+        if self._averaging:
+            self._average = _averaged(self._average, self._variables, self._averaging)
         return {"student_loss": info.loss, "student_accuracy": info.accuracy}
 
     def _add(self, samples: SampleBatch) -> None:
@@ -79,3 +89,12 @@ class GuideStudent:
         for field, new in zip(self._labels, from_logits(samples.logits), strict=True):
             field[rows] = new
         self._count = rows.stop
+
+
+def _averaged(average: Any, new: Any, share: float) -> Any:
+    """`share` times the average plus 1 - `share` times the new weights. Whole numbers are taken from `new`."""
+
+    def one(old: Array, now: Array) -> Array:
+        return share * old + (1 - share) * now if jnp.issubdtype(now.dtype, jnp.floating) else now
+
+    return jax.tree.map(one, average, new)
