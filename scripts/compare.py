@@ -28,6 +28,7 @@ from cake_jax.cli import many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.evaluation import starts_agreement
 from cake_jax.report import Record, comparison
+from cake_jax.types import CakeError
 
 
 def main() -> None:
@@ -60,7 +61,11 @@ def main() -> None:
     for title, seed in pairs:
         one = results.get((title, seed))
         if isinstance(one, dict):
-            record = many_runs.record(folders[title, seed])
+            try:
+                record = many_runs.record(folders[title, seed])
+            except CakeError as error:
+                results[title, seed] = f"error: {error}"
+                continue
             first.setdefault(title, record)
             figures = {
                 "logit_gaps": comparison.logit_gaps(record.log),

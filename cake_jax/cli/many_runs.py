@@ -7,6 +7,7 @@ import queue
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,6 +36,10 @@ from cake_jax.types import CakeError
 
 # Flags of the command `cake-jax` that a script passes on to its runs, besides those of the config.
 _FLAGS_OF_RUNS = ("cpu_devices", "overwrite", "nooverwrite", "processes", "quiet", "noquiet")
+
+
+# Runs on several devices are started by several threads.
+_loading = threading.Lock()
 
 
 class Job(NamedTuple):
@@ -138,12 +143,16 @@ def run(
 
 
 def _finished(config: str, workdir: Path, arguments: Sequence[str]) -> dict[str, Any] | None:
-    """The results of a finished run. None if it has to be made, or if its own process should say what is wrong."""
-    if saved_results(workdir) is None or any(argument.lstrip("-") == "overwrite" for argument in arguments):
-        return None
+    """The results of a finished run. None if it has to be made, or if its own process should say what is wrong.
+
+    The config file is run in any case: what it registers, such as a model, is needed to load the run.
+    """
     try:
-        document = config_lib.resolve(command_line.config_of(config, arguments), workdir).document
-        return finished_results(workdir, document)
+        with _loading:
+            values = command_line.config_of(config, arguments)
+        if saved_results(workdir) is None or any(argument.lstrip("-") == "overwrite" for argument in arguments):
+            return None
+        return finished_results(workdir, config_lib.resolve(values, workdir).document)
     except Exception:  # config files raise errors of any type
         return None
 

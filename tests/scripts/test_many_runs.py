@@ -7,7 +7,9 @@ import sys
 import pytest
 import runs
 
+from cake_jax import models
 from cake_jax.cli import many_runs
+from cake_jax.types import CakeError
 
 CONFIG = """
 from cake_jax.config import default
@@ -58,6 +60,19 @@ def test_no_process_is_started_for_a_finished_run(config, tmp_path, monkeypatch,
     config.write_text(CONFIG.replace("batch_size = 2, 1, 20", "batch_size = 2, 1, 40"))
     with pytest.raises(SystemExit, match="this run failed"):
         many_runs.run(str(config), tmp_path / "run", fields)
+
+
+@pytest.mark.filterwarnings("ignore:the load_module")
+def test_a_run_with_a_model_of_the_config_file_is_loaded(config, tmp_path, monkeypatch):
+    own = 'from cake_jax import models\nmodels.MODELS["own"] = models.MODELS["logistic_regression"]\n'
+    config.write_text(own + CONFIG.replace("return", 'config.student.model.name = "own"\n    return'))
+    monkeypatch.setattr(models, "MODELS", dict(models.MODELS))
+    assert runs.command(f"--config={config}", f"--workdir={tmp_path / 'run'}", cwd=tmp_path).code == 0
+    del models.MODELS["own"]
+    with pytest.raises(CakeError, match="'own' is not one of"):
+        many_runs.record(tmp_path / "run")
+    many_runs.run(str(config), tmp_path / "run", [])
+    assert many_runs.record(tmp_path / "run").student.num_params == 6
 
 
 def test_script_stops_at_a_failed_run_in_one_line_after_that_of_the_run(config, tmp_path):
