@@ -1,15 +1,17 @@
 """Measures how well the agreement of student and teacher on real data is known without any.
 
-    python scripts/compare.py --config=configs/digits.py --seeds=0,1,2 --workdir=runs/a
-    python scripts/agreement_interval.py runs/a/* --out=agreement.json --figure=agreement.png
+    python scripts/compare.py --config=configs/digits.py:methods --seeds=0,1,2,3,4,5,6,7,8,9 --workdir=runs/digits
+    python scripts/compare.py --config=configs/mnist.py:few --seeds=0,1,2,3,4,5,6,7,8,9 --workdir=runs/mnist
+    python scripts/agreement_interval.py runs/digits/* runs/mnist/* --out=agreement.json --figure=agreement.png
 
 Each argument is the folder of a finished run with teacher and student. An estimate of the agreement is the agreement on
 procedural images: on all of them, or on those for which the teacher is sure of its class. The script compares the
 estimates with the agreement on the test set.
 
 From the estimate of a run and from other runs follows an interval that should hold its agreement with a probability of
-90 %. The other runs are those on other data sets, as for a user without data, or those with a teacher of the same data
-set and size. The table shows how often the intervals hold the agreement, and how wide they are in the median.
+90 %. The other runs are those on other data sets, as for a user without data, or those with other teachers of the same
+data set and size. The table shows how often the intervals hold the agreement, and how wide they are in the median. An
+interval needs at least 19 other runs.
 """
 
 import json
@@ -33,6 +35,9 @@ from cake_jax.types import CakeError
 
 # By name, the least probability that the teacher gives to the class of an image.
 ESTIMATES = {"all images": 0.0, "sure at 90 %": 0.9, "sure at 99 %": 0.99}
+
+# The fewest runs from which an interval of 90 % follows.
+_FEWEST = 19
 
 Run = dict[str, Any]
 
@@ -60,7 +65,7 @@ def table(runs: list[Run]) -> str:
     """The table in Markdown: for each kind of teacher and estimate the rank correlation, and coverage and width.
 
     Args:
-      runs: For each run its `dataset`, its `teacher_params`, its `agreement` and its `estimates`.
+      runs: For each run its `dataset`, its `teacher`, its `teacher_params`, its `agreement` and its `estimates`.
     """
     rows = []
     for dataset, params in sorted({_kind(run) for run in runs}):
@@ -69,20 +74,23 @@ def table(runs: list[Run]) -> str:
             own = [run for run in known if _kind(run) == (dataset, params)]
             if not own:
                 continue
-            others = [run for run in known if run["dataset"] != dataset]
-            of_others = [_interval_of(run, name, others) for run in own]
-            of_own = [_interval_of(run, name, [other for other in own if other is not run]) for run in own]
-            cells = [text for found in (of_others, of_own) for text in (_coverage(own, found), _width(found))]
+            of_other_data = [
+                _interval_of(run, name, [one for one in known if one["dataset"] != dataset]) for run in own
+            ]
+            of_own_data = [
+                _interval_of(run, name, [one for one in own if one["teacher"] != run["teacher"]]) for run in own
+            ]
+            cells = [text for found in (of_other_data, of_own_data) for text in _summary(own, found)]
             rows.append((dataset, f"{params:,}", f"{len(own)}", name, _rank_correlation(own, name), *cells))
     header = ("data", "teacher's parameters", "runs", "estimate", "rank correlation")
-    return markdown((*header, "from other data: coverage", "width", "from the same teachers: coverage", "width"), rows)
+    return markdown((*header, "from other data: coverage", "width", "from other teachers: coverage", "width"), rows)
 
 
 def figure(runs: list[Run]) -> Figure:
     """Draws the agreement over each estimate. A point is a run, and a colour a kind of teacher."""
     whole = Figure(figsize=(3.4 * len(ESTIMATES), 3.6), layout="constrained")
-    kinds = sorted(map(_kind, runs))
-    kinds = sorted(set(kinds), key=kinds.count, reverse=True)
+    of_runs = list(map(_kind, runs))
+    kinds = sorted(sorted(set(of_runs)), key=of_runs.count, reverse=True)
     for axes, name in zip(whole.subplots(1, len(ESTIMATES), sharey=True, squeeze=False)[0], ESTIMATES, strict=True):
         for place, kind in enumerate(kinds):
             own = [run for run in runs if _kind(run) == kind and run["estimates"][name] is not None]
@@ -117,7 +125,9 @@ def _measured(folder: Path) -> Run:
     found = {name: starts_agreement(run.student, run.teacher, least) for name, least in ESTIMATES.items()}
     if found["all images"] is None:
         raise CakeError(f"{folder}: the inputs are no images")
-    names = {"dataset": saved_config(folder)["dataset"]["name"], "name": folder.name}
+    config = saved_config(folder)
+    names = {"dataset": config["dataset"]["name"], "run": str(folder)}
+    names["teacher"] = config["teacher"]["from_run"] or names["run"]
     return names | {"teacher_params": run.teacher.num_params, "agreement": agreement, "estimates": found}
 
 
@@ -126,17 +136,21 @@ def _kind(run: Run) -> tuple[str, int]:
     return run["dataset"], run["teacher_params"]
 
 
-def _interval_of(run: Run, name: str, others: list[Run]) -> tuple[float, float]:
+def _interval_of(run: Run, name: str, others: list[Run]) -> tuple[float, float] | None:
+    """The interval for a run from other runs. None if they are too few."""
+    if len(others) < _FEWEST:
+        return None
     return interval(run["estimates"][name], [(other["estimates"][name], other["agreement"]) for other in others])
 
 
-def _coverage(runs: list[Run], intervals: list[tuple[float, float]]) -> str:
-    held = [low <= run["agreement"] <= high for run, (low, high) in zip(runs, intervals, strict=True)]
-    return f"{sum(held) / len(held):.0%}"
-
-
-def _width(intervals: list[tuple[float, float]]) -> str:
-    return f"{100 * statistics.median(high - low for low, high in intervals):.0f} points"
+def _summary(runs: list[Run], intervals: list[tuple[float, float] | None]) -> tuple[str, str]:
+    """The share of intervals that hold their run's agreement, and their median width. Dashes if there are none."""
+    found = [(run["agreement"], *ends) for run, ends in zip(runs, intervals, strict=True) if ends is not None]
+    if not found:
+        return "-", "-"
+    held = [low <= agreement <= high for agreement, low, high in found]
+    width = statistics.median(high - low for _, low, high in found)
+    return f"{sum(held) / len(held):.0%}", f"{100 * width:.0f} points"
 
 
 def _rank_correlation(runs: list[Run], name: str) -> str:

@@ -22,7 +22,12 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, required=True, help="PNG file for the figure")
     flags = parser.parse_args()
     try:
-        rows = {name: _samples(Path(folder)) for name, _, folder in (run.rpartition("=") for run in flags.runs)}
+        rows = {}
+        for run in flags.runs:
+            name, _, folder = run.partition("=")
+            if not folder or name in rows:
+                raise CakeError(f"{run}: it must be NAME=FOLDER, with another name for each row")
+            rows[name] = _samples(Path(folder))
         class_grid(rows).savefig(flags.figure, dpi=110)
     except (CakeError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -4,9 +4,9 @@
         --config.student.epochs=1,10,100 --config.seed=0,1,2 --out=runs/sizes.json
     python scripts/smallest_student.py runs/sizes.json --figure=sizes.png
 
-The files are those that `scripts/sweep.py` and `scripts/compare.py` write. Runs with the same number of the student's
-parameters and of evaluations are taken together, so they should differ in nothing else but seeds. An evaluation is a
-forward query of the teacher, and a gradient counts as three. In the figure, each file has its own style of line.
+The files are those that `scripts/sweep.py` and `scripts/compare.py` write. Runs that differ in their seeds alone are
+taken together. An evaluation is a forward query of the teacher, and a gradient counts as three. In the figure, each
+file has its own style of line, which `NAME=FILE` names.
 
 The table has one row for each agreement of `--wanted`, in percent: the smallest student that reaches it in the mean,
 and the fewest evaluations with which any student does. The agreement is that on the test set, so the table describes
@@ -25,19 +25,23 @@ from cake_jax.types import CakeError
 def main() -> None:
     """Reads the runs, prints the table, and draws the figure."""
     parser = Parser(__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, help="JSON files with the results of runs")
+    parser.add_argument("runs", nargs="+", help="JSON files with the results of runs, each FILE or NAME=FILE")
     parser.add_argument("--wanted", default="80,90,95,98,99", help="agreements in percent")
     parser.add_argument("--figure", type=Path, help="PNG file for the figure")
     flags = parser.parse_args()
     try:
         wanted = [float(value) for value in flags.wanted.split(",")]
-        by_file = {path.stem: json.loads(path.read_text())["runs"] for path in flags.runs}
-        options = cheapest.choices([run for runs in by_file.values() for run in runs])
+        families = {}
+        for run in flags.runs:
+            name, _, file = run.partition("=") if "=" in run else (Path(run).stem, "", run)
+            if name in families:
+                raise CakeError(f"{run}: another file has this name; call it NAME={file}")
+            families[name] = cheapest.choices(json.loads(Path(file).read_text())["runs"])
+        options = [one for family in families.values() for one in family]
     except (CakeError, OSError, KeyError, TypeError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(cheapest.table(options, wanted))
     if flags.figure:
-        families = {name: cheapest.choices(runs) for name, runs in by_file.items()}
         cheapest.curves(families).savefig(flags.figure, dpi=110)
 
 

@@ -118,7 +118,10 @@ def _filled(found: re.Match[str], root: Path) -> str:
                 values = [value for value in map(value_of, runs) if not math.isnan(value)]
                 row[place] = text(values) if values else "-"
             elif heading == "over the control":
-                row[place] = spread([value - control[seed] for seed, value in agreements.items()], "+.2f")
+                if not set(agreements) <= set(control):
+                    sys.exit(f"error: the first row lacks a seed of the row '{row[0]}'")
+                gains = [value - control[seed] for seed, value in agreements.items()]
+                row[place] = "-" if any(map(math.isnan, gains)) else spread(gains, "+.2f")
     return found[0][: found.start("table") - found.start()] + markdown(header, rows) + "\n"
 
 

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,7 +33,7 @@ from cake_jax.run.run_folder import (
     saved_results,
 )
 from cake_jax.stores.metrics import MetricsLog
-from cake_jax.types import CakeError
+from cake_jax.types import CakeError, CakeWarning
 
 # Flags of the command `cake-jax` that a script passes on to its runs, besides those of the config.
 _FLAGS_OF_RUNS = ("cpu_devices", "overwrite", "nooverwrite", "processes", "quiet", "noquiet")
@@ -88,7 +89,10 @@ def parse(
         parser.add_argument(f"--{name}", default=values, type=lambda value: value.split(","), help=text)
     for name, (number, text) in numbers.items():
         parser.add_argument(f"--{name}", default=number, type=_whole_number, help=text)
-    return known_flags(parser)
+    flags, others = known_flags(parser)
+    if "seeds" in lists and any(argument.lstrip("-").startswith("config.seed") for argument in others):
+        parser.error("--config.seed: this script sets it; use --seeds")
+    return flags, others
 
 
 def known_flags(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
@@ -145,14 +149,19 @@ def run(
 def _finished(config: str, workdir: Path, arguments: Sequence[str]) -> dict[str, Any] | None:
     """The results of a finished run. None if it has to be made, or if its own process should say what is wrong.
 
-    The config file is run in any case: what it registers, such as a model, is needed to load the run.
+    The config file is run in any case: what it registers, such as a model, is needed to load the run. No device is
+    used, because the runs need them.
     """
     try:
-        with _loading:
+        with _loading, warnings.catch_warnings():
+            warnings.simplefilter("ignore", CakeWarning)
             values = command_line.config_of(config, arguments)
-        if saved_results(workdir) is None or any(argument.lstrip("-") == "overwrite" for argument in arguments):
-            return None
-        return finished_results(workdir, config_lib.resolve(values, workdir).document)
+            overwrites = any(argument.lstrip("-").partition("=")[0] == "overwrite" for argument in arguments)
+            # With views, the epochs of a baseline and the budget of a black box depend on the number of devices.
+            needs_devices = values.run.baseline or values.black_box.answers
+            if overwrites or needs_devices or saved_results(workdir) is None:
+                return None
+            return finished_results(workdir, config_lib.resolve(values, workdir).document)
     except Exception:  # config files raise errors of any type
         return None
 

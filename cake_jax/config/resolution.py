@@ -61,7 +61,7 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
     _check_mean(pixels["mean"], spec)
     black_box, stages = _black_box(config), Stages(**config.run)
     teacher, student = _teacher(config, black_box, spec), _student(config, spec)
-    views = _views(config, student)
+    views = _views(config, student) if black_box else 0
     makes_samples = stages.synthesis and not config.synthesis.from_run
     left = None
     if black_box and makes_samples:

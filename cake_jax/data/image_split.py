@@ -91,7 +91,7 @@ def _in_order(names: list[str], classes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def listed(path: str) -> tuple[str, ...]:
-    """The class names in a file. None if `path` is empty."""
+    """The class names in a file. Empty if `path` is empty."""
     if not path:
         return ()
     try:

@@ -6,6 +6,7 @@ import numpy as np
 
 # Agreements of exactly 0 or 1 have infinite log-odds.
 _LEAST = 1e-3
+_ROUNDING = 1e-9
 
 
 def interval(estimate: float, known: Sequence[tuple[float, float]], coverage: float = 0.9) -> tuple[float, float]:
@@ -28,18 +29,12 @@ def interval(estimate: float, known: Sequence[tuple[float, float]], coverage: fl
     place = int((len(differences) + 1) * (1 - coverage) / 2 + 1e-9)
     if not place:
         return 0.0, 1.0
-    low, high = _log_odds(estimate) + differences[[place - 1, -place]]
-    return _share(low), _share(high)
+    low, high = 1 / (1 + np.exp(-_log_odds(estimate) - differences[[place - 1, -place]]))
+    # The ends of the log-odds stand for all agreements beyond them.
+    low, high = min(low, 1 - _LEAST), max(high, _LEAST)
+    return (0.0 if low <= _LEAST + _ROUNDING else float(low)), (1.0 if high >= 1 - _LEAST - _ROUNDING else float(high))
 
 
 def _log_odds(share: float) -> float:
     clipped = min(max(share, _LEAST), 1 - _LEAST)
     return float(np.log(clipped / (1 - clipped)))
-
-
-def _share(log_odds: float) -> float:
-    """The share with these log-odds. The ends, which stand for all shares beyond them, become 0 and 1."""
-    share = 1 / (1 + np.exp(-log_odds))
-    if share <= _LEAST:
-        return 0.0
-    return 1.0 if share >= 1 - _LEAST * (1 + 1e-9) else float(share)

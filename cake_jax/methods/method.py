@@ -58,8 +58,8 @@ class GuideSettings:
       momentum: Momentum of SGD.
       weight_decay: Weight decay, as in `TrainSettings`.
       augment: Augmentations, as in `TrainSettings`.
-      averaging: With d above 0, the guide student's weights are an average over the rounds, d times the average before
-        the round plus 1 - d times the trained weights. 0 takes the trained weights.
+      averaging: With d above 0, the guide student's variables are an average over the rounds: those of the first round,
+        and then d times the average before the round plus 1 - d times the trained ones. 0 takes the trained ones.
     """
 
     epochs: int = 5

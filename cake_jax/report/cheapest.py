@@ -22,16 +22,18 @@ _TICKS = (100, 50, 20, 10, 5, 2, 1, 0.5, 0.1)
 
 
 class Choice(NamedTuple):
-    """A size of the student and a number of evaluations, with the results over seeds.
+    """The settings of runs that differ in their seeds alone, with the results of the runs.
 
     Attributes:
       num_params: Number of the student's parameters.
       evaluations: Evaluations of the teacher for samples and student, where a gradient counts as three.
+      title: The settings, as the script that made the runs names them.
       agreements: Agreement with the teacher on the test set in each run, in percent.
     """
 
     num_params: int
     evaluations: int
+    title: str
     agreements: tuple[float, ...]
 
     @property
@@ -41,19 +43,20 @@ class Choice(NamedTuple):
 
 
 def choices(runs: Sequence[dict[str, Any]]) -> list[Choice]:
-    """Groups runs by the size of their student and their evaluations, in the order of both.
+    """Groups runs by the size of their student, their evaluations and their title, in this order.
 
     Args:
-      runs: Contents of `results.json`.
+      runs: Contents of `results.json` with one more entry, `title`: the settings without the seed.
 
     Raises:
       CakeError: A run has no student, or its agreement was not measured.
     """
-    grouped: dict[tuple[int, int], list[float]] = {}
-    for run in map(run_figures, runs):
+    grouped: dict[tuple[int, int, str], list[float]] = {}
+    for results in runs:
+        run = run_figures(results)
         if run.student_params is None or run.agreement is None:
             raise CakeError(f"a run of {run.method} has no agreement of student and teacher")
-        grouped.setdefault((run.student_params, run.evaluations), []).append(percent(run.agreement))
+        grouped.setdefault((run.student_params, run.evaluations, results["title"]), []).append(percent(run.agreement))
     return [Choice(*key, tuple(values)) for key, values in sorted(grouped.items())]
 
 

@@ -26,7 +26,8 @@ from cake_jax.stores.samples import SampleStore
 from cake_jax.teachers import Teacher
 from cake_jax.types import CakeError, Examples, Queryable
 
-# Highest number of guide students that are kept, evenly over the rounds. The evaluation stage evaluates them.
+# Highest number of guide students that are kept, evenly over the rounds, besides the last one. The evaluation stage
+# evaluates them.
 _KEPT_STUDENTS = 20
 
 
@@ -49,7 +50,7 @@ def stored_samples(
     rounds, num_batches = workdir / run_folder.ROUNDS, settings.samples.synthesis.num_batches
     store = repair.sound_samples(workdir / run_folder.SAMPLES, rounds)
     # A guide student is saved after the samples of its round. A kill between the two leaves samples without a student.
-    kept = _kept_rounds(num_batches) if methods.get(settings.method).guide else ()
+    kept = _kept_rounds(num_batches) if methods.get(settings.method).guide else []
     has_students = all(checkpoint.has_model(_student_folder(rounds, number)) for number in kept)
     is_complete = len(store.entries) == num_batches and has_students
     if not settings.stages.synthesis or teacher is None or is_complete:
@@ -140,10 +141,10 @@ def make_samples(
         checkpoint.drop_states(rounds)
 
 
-def _kept_rounds(num_batches: int) -> range:
+def _kept_rounds(num_batches: int) -> list[int]:
     """The numbers of rounds after which a guide student is kept."""
     apart = -(-num_batches // _KEPT_STUDENTS)
-    return range(apart, num_batches + 1, apart)
+    return sorted({*range(apart, num_batches + 1, apart), num_batches})
 
 
 def _student_folder(rounds: Path, number: int) -> Path:

@@ -33,9 +33,11 @@ def test_too_few_runs_say_nothing():
     assert interval(0.7, []) == (0, 1)
 
 
-def test_an_agreement_of_all_inputs_stays_possible():
-    assert interval(0.99, [(0.5, 1.0)] * 19) == (1, 1)
-    assert interval(0.01, [(0.5, 0.0)] * 19) == (0, 0)
+def test_an_agreement_of_all_or_no_inputs_stays_possible():
+    """Agreements above 99.9 % count as 99.9 %, so they are all possible if one of them is. The same holds at 0."""
+    assert interval(0.99, [(0.5, 1.0)] * 19) == pytest.approx((0.999, 1), abs=1e-12)
+    assert interval(0.01, [(0.5, 0.0)] * 19) == pytest.approx((0, 0.001), abs=1e-12)
+    assert interval(0.5, [(0.5, 0.0)] * 10 + [(0.5, 1.0)] * 10) == (0, 1)
 
 
 def test_intervals_hold_the_agreement_as_often_as_wanted():

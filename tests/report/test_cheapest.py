@@ -12,10 +12,10 @@ from cake_jax.report import cheapest
 from cake_jax.types import CakeError
 
 
-def run(num_params, forward, gradient, agreement):
+def run(num_params, forward, gradient, agreement, title="a"):
     student = made_up.results()["student"] | {"num_params": num_params, "test_agreement": agreement}
     queries = {"synthesis": {"forward": forward, "gradient": gradient}, "student": {"forward": 0, "gradient": 0}}
-    return made_up.results(student=student, queries=queries)
+    return {"title": title, **made_up.results(student=student, queries=queries)}
 
 
 # Two seeds of the first choice: 90 and 94 %. A gradient counts as three: 10 + 3 * 30 = 100.
@@ -28,9 +28,17 @@ RUNS = [
 ]
 
 
-def test_runs_are_taken_together_by_size_and_evaluations():
-    found = [(one.num_params, one.evaluations, [round(a) for a in one.agreements]) for one in cheapest.choices(RUNS)]
-    assert found == [(20, 100, [80]), (20, 1000, [90, 94]), (500, 100, [93]), (500, 1000, [99])]
+def test_runs_are_taken_together_by_size_evaluations_and_settings():
+    found = [
+        (*one[:3], [round(a) for a in one.agreements]) for one in cheapest.choices([*RUNS, run(20, 1000, 0, 0.5, "b")])
+    ]
+    assert found == [
+        (20, 100, "a", [80]),
+        (20, 1000, "a", [90, 94]),
+        (20, 1000, "b", [50]),
+        (500, 100, "a", [93]),
+        (500, 1000, "a", [99]),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,15 +86,17 @@ def test_the_script_prints_the_table_and_refuses_other_files(tmp_path, monkeypat
         monkeypatch.setattr(sys, "argv", ["smallest_student.py", *map(str, arguments)])
         runpy.run_path(str(runs.ROOT / "scripts" / "smallest_student.py"), run_name="__main__")
 
-    one, two, other = (tmp_path / f"{name}.json" for name in ("one", "two", "other"))
+    (tmp_path / "folder").mkdir()
+    one, two, other = (tmp_path / f"{name}.json" for name in ("sweep", "folder/sweep", "other"))
     one.write_text(json.dumps({"runs": RUNS[:2]}))
     two.write_text(json.dumps({"runs": RUNS[2:]}))
     other.write_text("[]")
-    call(one, two, "--wanted=92", f"--figure={tmp_path / 'figure.png'}")
+    call(f"first={one}", two, "--wanted=92", f"--figure={tmp_path / 'figure.png'}")
     assert capsys.readouterr().out.strip() == cheapest.table(cheapest.choices(RUNS), (92,))
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     for arguments, message in (
         ([other], "error: "),
+        ([one, two], f"error: {two}: another file has this name; call it NAME={two}"),
         ([tmp_path / "none.json"], "error: "),
         ([one, "--wanted=most"], "error: could not convert string to float: 'most'"),
     ):

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import runs
 
+from cake_jax import load_run
+from cake_jax.evaluation import starts_agreement
+
 SCRIPT = runs.ROOT / "scripts" / "agreement_interval.py"
 
 
@@ -16,16 +19,16 @@ def call(monkeypatch, *arguments):
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
-def made_up(dataset, estimates, agreements):
+def made_up(dataset, estimates, agreements, teachers=40):
     names = runs.module_of("agreement_interval").ESTIMATES
     return [
-        {"dataset": dataset, "teacher_params": 1000, "name": f"{dataset}-{place}"}
+        {"dataset": dataset, "teacher_params": 1000, "run": f"{dataset}-{place}", "teacher": f"{place % teachers}"}
         | {"agreement": agreement, "estimates": dict.fromkeys(names, estimate)}
         for place, (estimate, agreement) in enumerate(zip(estimates, agreements, strict=True))
     ]
 
 
-def test_the_table_has_coverage_and_width_from_other_data_and_from_the_same_teachers():
+def test_the_table_has_coverage_and_width_from_other_data_and_from_other_teachers():
     """On data a, agreements are equal to their estimates. On b they are 1 point off, and two runs are far above."""
     steps = np.linspace(0.3, 0.7, 40)
     off = [0.99, 0.98, *(steps + 0.01 * (-1) ** np.arange(40))[2:]]
@@ -37,7 +40,15 @@ def test_the_table_has_coverage_and_width_from_other_data_and_from_the_same_teac
     assert int(cells[0][6].split()[0]) > 20, "the two runs of b make the intervals for a wide"
     assert cells[3][:3] == ["b", "1,000", "40"]
     assert cells[3][5:7] == ["0%", "0 points"], "all of b is off"
-    assert 85 <= int(cells[3][7].rstrip("%")) <= 95, "runs of the same teachers are exchangeable"
+    assert 85 <= int(cells[3][7].rstrip("%")) <= 95, "runs of one kind of teacher are exchangeable"
+
+
+def test_runs_of_the_same_teacher_say_nothing_about_it():
+    """Two teachers with 20 runs each. One has the agreements that the estimates say, the other has far higher ones."""
+    steps = np.linspace(0.3, 0.6, 40)
+    script = runs.module_of("agreement_interval")
+    row = script.table(made_up("a", steps, steps + 0.3 * (np.arange(40) % 2), teachers=2)).splitlines()[2]
+    assert [cell.strip() for cell in row.strip("|").split("|")][4:8] == ["0.54", "-", "-", "0%"]
 
 
 def test_an_estimate_that_a_run_lacks_is_left_out():
@@ -65,7 +76,10 @@ def test_finished_runs_are_measured(tmp_path, monkeypatch, capsys):
     assert content["runs"][1]["agreement"] == results["student"]["test_agreement"]
     assert content["runs"][1]["dataset"] == "digits"
     assert content["runs"][1]["teacher_params"] == results["teacher"]["num_params"]
-    assert all(0 <= value <= 1 for value in content["runs"][0]["estimates"].values() if value is not None)
+    run = load_run(tmp_path / "run-0")
+    estimates = [starts_agreement(run.student, run.teacher, least) for least in (0, 0.9, 0.99)]
+    assert list(content["runs"][0]["estimates"].values()) == estimates
+    assert estimates[0] != estimates[1]
     assert f"| digits | {results['teacher']['num_params']:,} | 2 | all images | - |" in capsys.readouterr().out
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
 

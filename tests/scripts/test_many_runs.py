@@ -50,6 +50,7 @@ def test_no_process_is_started_for_a_finished_run(config, tmp_path, monkeypatch,
     assert capsys.readouterr().out == f"{tmp_path / 'run'} holds the finished run of this config; nothing to do\n"
     others = (
         [*fields, "--overwrite"],
+        [*fields, "--overwrite=true"],
         ["--config.seed=6", *fields[1:]],
         [fields[0], "--config.student.model.options.width=8"],
         [*fields, "--config.nothing=1"],
@@ -100,7 +101,7 @@ def test_a_failed_run_is_named(code, has_results, tmp_path, monkeypatch):
 
 
 def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):
-    others = ["--config.seed=3", "--overwrite", "--cpu_devices", "2"]
+    others = ["--config.student.epochs=3", "--overwrite", "--cpu_devices", "2"]
     monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", *others, "--seeds=1,2"])
     flags, unknown = many_runs.parse("A script.", {"seeds": ("0", "seeds"), "methods": ("cake,lake", "methods")})
     assert unknown == others
@@ -112,6 +113,7 @@ def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):
     ("arguments", "line"),
     [
         (["--config=a.py", "--method=cake"], "error: '--method=cake' is no flag; see --help; did you mean methods?"),
+        (["--config=a.py", "--config.seed=3"], "error: --config.seed: this script sets it; use --seeds; see --help"),
         (["--config=a.py", "--xyz"], "error: '--xyz' is no flag; see --help"),
         (["--config=a.py", "--out"], "error: argument --out: expected one argument; see --help"),
         ([], "error: the following arguments are required: --config; see --help"),
@@ -120,7 +122,7 @@ def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):
 def test_a_wrong_flag_is_answered_in_one_line(arguments, line, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        many_runs.parse("A script.", {"methods": ("cake,lake", "methods")})
+        many_runs.parse("A script.", {"methods": ("cake,lake", "methods"), "seeds": ("0", "seeds")})
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"{line}\n"
 

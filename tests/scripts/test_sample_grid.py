@@ -20,11 +20,16 @@ def test_runs_are_drawn_and_others_refused(tmp_path, monkeypatch):
         "run.student": False,
         "run.evaluation": False,
     }
-    runs.run(runs.small_config(**fields), tmp_path / "digits")
+    runs.run(runs.small_config(**fields), tmp_path / "seed=1")
     runs.run(runs.small_config(**{"run.student": False, "run.evaluation": False}), tmp_path / "moons")
     figure = tmp_path / "figure.png"
-    call(monkeypatch, f"one={tmp_path / 'digits'}", f"two={tmp_path / 'digits'}", f"--figure={figure}")
+    call(monkeypatch, f"one={tmp_path / 'seed=1'}", f"two={tmp_path / 'seed=1'}", f"--figure={figure}")
     height, width, _ = matplotlib.image.imread(figure).shape
     assert width > 3 * height, "two rows of ten images"
-    with pytest.raises(SystemExit, match="no samples that are images"):
-        call(monkeypatch, tmp_path / "moons", f"--figure={figure}")
+    for arguments, message in (
+        ([f"moons={tmp_path / 'moons'}"], "no samples that are images"),
+        ([tmp_path / "moons"], "it must be NAME=FOLDER"),
+        ([f"one={tmp_path / 'seed=1'}"] * 2, "another name for each row"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            call(monkeypatch, *arguments, f"--figure={figure}")

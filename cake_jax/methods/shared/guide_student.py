@@ -50,7 +50,7 @@ class GuideStudent:
 
     @property
     def state(self) -> Any:
-        """What has to be saved to go on: the training state, and the average of the weights if there is one."""
+        """The state to save: the training state, and the average of the variables if there is one."""
         return (self._trained, self._average) if self._averaging else self._trained
 
     @property
@@ -80,7 +80,8 @@ class GuideStudent:
             steps_per_call=self._steps_per_call,
         )
         if self._averaging:
-            self._average = _averaged(self._average, self._variables, self._averaging)
+            share = self._averaging if batch else 0.0  # the weights before the first round are random
+            self._average = _averaged(self._average, self._variables, share)
         return {"student_loss": info.loss, "student_accuracy": info.accuracy}
 
     def _add(self, samples: SampleBatch) -> None:
@@ -92,7 +93,7 @@ class GuideStudent:
 
 
 def _averaged(average: Any, new: Any, share: float) -> Any:
-    """`share` times the average plus 1 - `share` times the new weights. Whole numbers are taken from `new`."""
+    """`share` times the average plus 1 - `share` times the new variables. Whole numbers are taken from `new`."""
 
     def one(old: Array, now: Array) -> Array:
         return share * old + (1 - share) * now if jnp.issubdtype(now.dtype, jnp.floating) else now
