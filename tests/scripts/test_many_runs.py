@@ -63,6 +63,23 @@ def test_no_process_is_started_for_a_finished_run(config, tmp_path, monkeypatch,
         many_runs.run(str(config), tmp_path / "run", fields)
 
 
+def test_the_process_that_starts_runs_takes_no_device(config, tmp_path):
+    """On a GPU, it would take the memory that its runs need."""
+    fields = ["--config.student.views.ask=True"]
+    assert runs.command(f"--config={config}", f"--workdir={tmp_path / 'run'}", *fields, cwd=tmp_path).code == 0
+    lines = (
+        "from pathlib import Path",
+        "from cake_jax.cli import many_runs",
+        f"many_runs.run({str(config)!r}, Path({str(tmp_path / 'run')!r}), {fields})",
+        "from jax._src import xla_bridge",
+        "print(xla_bridge.backends_are_initialized())",
+    )
+    ended = subprocess.run([sys.executable, "-c", "; ".join(lines)], capture_output=True, text=True, timeout=300)
+    first, second = ended.stdout.splitlines()
+    assert first.endswith("nothing to do")
+    assert second == "False", ended.stderr
+
+
 @pytest.mark.filterwarnings("ignore:the load_module")
 def test_a_run_with_a_model_of_the_config_file_is_loaded(config, tmp_path, monkeypatch):
     own = 'from cake_jax import models\nmodels.MODELS["own"] = models.MODELS["logistic_regression"]\n'
