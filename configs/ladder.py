@@ -8,7 +8,8 @@ names, the config is that of `configs/cifar10.py:gpu` with these networks:
 
 python scripts/matrix.py --config=configs/ladder.py --models=resnet152,resnet101,resnet50,resnet34,resnet18,resnet4
 
-Not measured on CIFAR-10.
+Cost on digits: 22 minutes on 2 CPU cores. Test accuracy: teachers 98.1 to 98.7 %, students 94.5 to 97.9 %
+(`results/ladder_digits.json`). Not measured on CIFAR-10.
 """
 
 from typing import Any

@@ -1,9 +1,11 @@
-"""The tables of the pages on robustness and privacy are those of their raw results."""
+"""The tables of pages that no command fills are those of their raw results."""
 
 import json
 
 import pytest
 import runs
+
+from cake_jax.report import cheapest, matrix
 
 RESULTS, DOCS = runs.ROOT / "results", runs.ROOT / "docs"
 
@@ -13,6 +15,26 @@ def test_robustness(name):
     content = json.loads((RESULTS / f"{name}.json").read_text())
     for table in runs.module_of("robustness").tables(content["seeds"], content["epsilons"]):
         assert table in (DOCS / "robustness.md").read_text()
+
+
+def test_ladder():
+    content = json.loads((RESULTS / "ladder_digits.json").read_text())
+    table = matrix.table(content["runs"], ["resnet20", "resnet14", "resnet8", "thin8"])
+    assert table in (DOCS / "results.md").read_text()
+
+
+def test_small_students():
+    families = [
+        cheapest.choices(json.loads((RESULTS / f"small_digits_{name}.json").read_text())["runs"])
+        for name in ("asked", "stored")
+    ]
+    table = cheapest.table([one for family in families for one in family], (70, 80, 90, 95, 97, 98, 99))
+    assert table in (DOCS / "small_students.md").read_text()
+
+
+def test_agreement():
+    content = json.loads((RESULTS / "agreement_interval.json").read_text())
+    assert runs.module_of("agreement_interval").table(content["runs"]) in (DOCS / "agreement.md").read_text()
 
 
 def test_privacy():
