@@ -9,9 +9,9 @@ procedural images: on all of them, or on those for which the teacher is sure of 
 estimates with the agreement on the test set.
 
 From the estimate of a run and from other runs follows an interval that should hold its agreement with a probability of
-90 %. The other runs are those on other data sets, as for a user without data, or those with other teachers of the same
-data set and size. The table shows how often the intervals hold the agreement, and how wide they are in the median. An
-interval needs at least 19 other runs.
+90 %. The other runs are those on other data sets, as for a user without data, or those with teachers of the same data
+set and size and other seeds. The table shows how often the intervals hold the agreement, and how wide they are in the
+median. An interval needs at least 19 other runs.
 """
 
 import json
@@ -65,7 +65,7 @@ def table(runs: list[Run]) -> str:
     """The table in Markdown: for each kind of teacher and estimate the rank correlation, and coverage and width.
 
     Args:
-      runs: For each run its `dataset`, its `teacher`, its `teacher_params`, its `agreement` and its `estimates`.
+      runs: For each run its `dataset`, its `seed`, its `teacher_params`, its `agreement` and its `estimates`.
     """
     rows = []
     for dataset, params in sorted({_kind(run) for run in runs}):
@@ -77,9 +77,7 @@ def table(runs: list[Run]) -> str:
             of_other_data = [
                 _interval_of(run, name, [one for one in known if one["dataset"] != dataset]) for run in own
             ]
-            of_own_data = [
-                _interval_of(run, name, [one for one in own if one["teacher"] != run["teacher"]]) for run in own
-            ]
+            of_own_data = [_interval_of(run, name, [one for one in own if one["seed"] != run["seed"]]) for run in own]
             cells = [text for found in (of_other_data, of_own_data) for text in _summary(own, found)]
             rows.append((dataset, f"{params:,}", f"{len(own)}", name, _rank_correlation(own, name), *cells))
     header = ("data", "teacher's parameters", "runs", "estimate", "rank correlation")
@@ -120,14 +118,12 @@ def _measured(folder: Path) -> Run:
     """
     run = load_run(folder)
     agreement = run.results["student"]["test_agreement"] if run.results else None
-    if agreement is None or run.student is None or run.teacher is None:
+    if run.results is None or agreement is None or run.student is None or run.teacher is None:
         raise CakeError(f"{folder}: the run has no agreement of student and teacher")
     found = {name: starts_agreement(run.student, run.teacher, least) for name, least in ESTIMATES.items()}
     if found["all images"] is None:
         raise CakeError(f"{folder}: the inputs are no images")
-    config = saved_config(folder)
-    names = {"dataset": config["dataset"]["name"], "run": str(folder)}
-    names["teacher"] = config["teacher"]["from_run"] or names["run"]
+    names = {"dataset": saved_config(folder)["dataset"]["name"], "seed": run.results["seed"], "run": str(folder)}
     return names | {"teacher_params": run.teacher.num_params, "agreement": agreement, "estimates": found}
 
 

@@ -22,7 +22,7 @@ def call(monkeypatch, *arguments):
 def made_up(dataset, estimates, agreements, teachers=40):
     names = runs.module_of("agreement_interval").ESTIMATES
     return [
-        {"dataset": dataset, "teacher_params": 1000, "run": f"{dataset}-{place}", "teacher": f"{place % teachers}"}
+        {"dataset": dataset, "teacher_params": 1000, "run": f"{dataset}-{place}", "seed": place % teachers}
         | {"agreement": agreement, "estimates": dict.fromkeys(names, estimate)}
         for place, (estimate, agreement) in enumerate(zip(estimates, agreements, strict=True))
     ]
@@ -74,7 +74,7 @@ def test_finished_runs_are_measured(tmp_path, monkeypatch, capsys):
     content = json.loads((tmp_path / "out.json").read_text())
     results = json.loads((tmp_path / "run-1" / "results.json").read_text())
     assert content["runs"][1]["agreement"] == results["student"]["test_agreement"]
-    assert content["runs"][1]["dataset"] == "digits"
+    assert [content["runs"][1][name] for name in ("dataset", "seed")] == ["digits", 1]
     assert content["runs"][1]["teacher_params"] == results["teacher"]["num_params"]
     run = load_run(tmp_path / "run-0")
     estimates = [starts_agreement(run.student, run.teacher, least) for least in (0, 0.9, 0.99)]
