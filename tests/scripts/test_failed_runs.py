@@ -38,8 +38,8 @@ def call(tmp_path, monkeypatch):
 
 
 def test_a_row_of_the_matrix_without_its_teacher_is_left_out(call, tmp_path):
-    asked, words = call("matrix.py", "a-a", "--models=a,b")
-    assert asked == ["a-a", "b-b", "b-a"]
+    asked, words = call("matrix.py", "a-a-0", "--models=a,b")
+    assert asked == ["a-a-0", "b-b-0", "b-a-0"]
     assert words == "error: this run failed: the command"
     assert [run["variant"] for run in json.loads((tmp_path / "out.json").read_text())["runs"]] == ["b-b", "b-a"]
 
