@@ -30,7 +30,7 @@ from cake_jax.report.comparison import COLUMNS
 from cake_jax.report.tables import RunFigures, markdown, percent, run_figures, spread
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "docs/results.md", "docs/ablation.md", "docs/troubleshooting.md")
+PAGES = ("README.md", "docs/results.md", "docs/ablation.md", "docs/small_students.md", "docs/troubleshooting.md")
 _TABLE = re.compile(r"<!-- rows: (?P<file>\S+)\n(?P<rows>(?:(?!-->).*\n)+)-->\n\n(?P<table>(?:\|.*\n)+)")
 
 
