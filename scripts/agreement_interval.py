@@ -36,9 +36,6 @@ from cake_jax.types import CakeError
 # By name, the least probability that the teacher gives to the class of an image.
 ESTIMATES = {"all images": 0.0, "sure at 90 %": 0.9, "sure at 99 %": 0.99}
 
-# The fewest runs from which an interval of 90 % follows.
-_FEWEST = 19
-
 Run = dict[str, Any]
 
 
@@ -134,8 +131,6 @@ def _kind(run: Run) -> tuple[str, int]:
 
 def _interval_of(run: Run, name: str, others: list[Run]) -> tuple[float, float] | None:
     """The interval for a run from other runs. None if they are too few."""
-    if len(others) < _FEWEST:
-        return None
     return interval(run["estimates"][name], [(other["estimates"][name], other["agreement"]) for other in others])
 
 

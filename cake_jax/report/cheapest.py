@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 from matplotlib.typing import LineStyleType
 
-from cake_jax.report.tables import markdown, percent, run_figures, spread
+from cake_jax.report.tables import deviation, markdown, percent, run_figures, spread
 from cake_jax.types import CakeError
 
 _LINES: tuple[LineStyleType, ...] = ("-", "--", ":", "-.")
@@ -113,8 +113,8 @@ def curves(families: Mapping[str, Sequence[Choice]]) -> Figure:
         for size in sizes:
             own = [one for one in options if one.num_params == size]
             missing = [max(100 - one.mean, _LEAST) for one in own]
-            deviations = [statistics.stdev(one.agreements) if len(one.agreements) > 1 else 0.0 for one in own]
-            better = [min(deviation, value - _LEAST) for deviation, value in zip(deviations, missing, strict=True)]
+            deviations = [deviation(one.agreements) for one in own]
+            better = [min(below, value - _LEAST) for below, value in zip(deviations, missing, strict=True)]
             style: dict[str, Any] = {"fmt": f"o{line}", "markersize": 4, "capsize": 2, "color": colors[size]}
             axes.errorbar([one.evaluations for one in own], missing, [better, deviations], **style)
     axes.set_xscale("log")

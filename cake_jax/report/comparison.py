@@ -11,7 +11,7 @@ from scipy import stats
 
 from cake_jax.report.figures.boundaries import decision_boundaries
 from cake_jax.report.record import Record
-from cake_jax.report.tables import RunFigures, markdown, percent, run_figures
+from cake_jax.report.tables import RunFigures, deviation, markdown, percent, run_figures
 from cake_jax.stores.metrics import MetricsLog
 
 # Headings of the columns, and functions that return a run's value in a column. NaN if the value is unknown.
@@ -148,4 +148,4 @@ def _mean(values: list[float]) -> str:
         return "-"
     if all(isinstance(value, int) for value in known):
         return f"{round(statistics.mean(known)):,}"
-    return f"{statistics.mean(known):.2f} ± {statistics.stdev(known) if len(known) > 1 else 0:.2f}"
+    return f"{statistics.mean(known):.2f} ± {deviation(known):.2f}"

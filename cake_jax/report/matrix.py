@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cake_jax.report.figures.style import COLORS
-from cake_jax.report.tables import markdown, percent, run_figures, spread
+from cake_jax.report.tables import deviation, markdown, percent, run_figures, spread
 
 
 def table(runs: list[dict[str, Any]], names: list[str]) -> str:
@@ -71,7 +71,7 @@ def bars(runs: list[dict[str, Any]], names: list[str]) -> Figure:
     width = 0.8 / len(names)
     for place, student in enumerate(names):
         values = [cells.get((teacher, student), ()) for teacher in names]
-        deviations = [statistics.stdev(own) if len(own) > 1 else 0.0 for own in values]
+        deviations = list(map(deviation, values))
         at = np.arange(len(names)) + (place - (len(names) - 1) / 2) * width
         axes.bar(at, list(map(_mean, values)), width, yerr=deviations, capsize=2, color=COLORS(place), label=student)
     for row, teacher in enumerate(names):

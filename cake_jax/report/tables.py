@@ -161,8 +161,13 @@ def percent(share: float | None) -> float:
 
 def spread(values: Sequence[float], form: str = ".1f") -> str:
     """Mean and standard deviation as text, or the mean alone if there is one value."""
-    deviation = f" ± {statistics.stdev(values):{form.lstrip('+')}}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{form}}{deviation}"
+    after = f" ± {deviation(values):{form.lstrip('+')}}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):{form}}{after}"
+
+
+def deviation(values: Sequence[float]) -> float:
+    """The standard deviation over seeds. 0 for fewer than two values."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

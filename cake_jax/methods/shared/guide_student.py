@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
 
 from cake_jax import random_keys
@@ -80,8 +80,8 @@ class GuideStudent:
             steps_per_call=self._steps_per_call,
         )
         if self._averaging:
-            share = self._averaging if batch else 0.0  # the weights before the first round are random
-            self._average = _averaged(self._average, self._variables, share)
+            step = 1 - self._averaging if batch else 1.0  # the weights before the first round are random
+            self._average = optax.incremental_update(self._variables, self._average, step)
         return {"student_loss": info.loss, "student_accuracy": info.accuracy}
 
     def _add(self, samples: SampleBatch) -> None:
@@ -90,12 +90,3 @@ class GuideStudent:
         for field, new in zip(self._labels, from_logits(samples.logits), strict=True):
             field[rows] = new
         self._count = rows.stop
-
-
-def _averaged(average: Any, new: Any, share: float) -> Any:
-    """`share` times the average plus 1 - `share` times the new variables. Whole numbers are taken from `new`."""
-
-    def one(old: Array, now: Array) -> Array:
-        return share * old + (1 - share) * now if jnp.issubdtype(now.dtype, jnp.floating) else now
-
-    return jax.tree.map(one, average, new)
