@@ -58,8 +58,6 @@ class GuideSettings:
       momentum: Momentum of SGD.
       weight_decay: Weight decay, as in `TrainSettings`.
       augment: Augmentations, as in `TrainSettings`.
-      averaging: With d above 0, the guide student's variables are an average over the rounds: those of the first round,
-        and then d times the average before the round plus 1 - d times the trained ones. 0 takes the trained ones.
     """
 
     epochs: int = 5
@@ -69,15 +67,13 @@ class GuideSettings:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     augment: tuple[str, ...] = ()
-    averaging: float = 0.0
 
     def __post_init__(self) -> None:
         checks.fields(self)
 
     def training(self) -> TrainSettings:
         """The settings of one round's training."""
-        own = {name: value for name, value in vars(self).items() if name != "averaging"}
-        return TrainSettings(schedule="constant", validation_fraction=0.0, **own)
+        return TrainSettings(schedule="constant", validation_fraction=0.0, **vars(self))
 
 
 class Method(NamedTuple):

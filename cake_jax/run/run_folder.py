@@ -50,7 +50,6 @@ _ADDED_FIELDS = {
     "synthesis.weights.l2": 0.0,
     "methods.inversion.jitter": 0,
     "methods.inversion.flip": False,
-    **{f"methods.{name}.student.averaging": 0.0 for name in ("adversarial", "dfme", "ideal")},
 }
 
 

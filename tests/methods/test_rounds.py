@@ -43,9 +43,9 @@ def queries(settings, access, batch):
 METHOD = Method(SynthesisSettings, make_round, queries)
 
 
-def guide_student(**fields):
-    module, guide = models.create("logistic_regression", PLANE), dataclasses.replace(GUIDE, **fields)
-    return GuideStudent(KEY, module, PLANE, guide, SETTINGS.num_batches, SETTINGS.batch_size)
+def guide_student():
+    module = models.create("logistic_regression", PLANE)
+    return GuideStudent(KEY, module, PLANE, GUIDE, SETTINGS.num_batches, SETTINGS.batch_size)
 
 
 def rounds_with(method, guide=None, state=0, batches=range(4)):
@@ -107,23 +107,8 @@ def test_a_round_gets_the_guide_student_as_it_is_then():
     assert losses[-1] < losses[0]
 
 
-def test_the_average_holds_the_weights_of_earlier_rounds():
-    """Without an average, the same rounds train the same weights w. The average a becomes 0.75 a + 0.25 w."""
-    plain, averaged = guide_student(), guide_student(averaging=0.75)
-    kernel = None
-    for batch in range(3):
-        (made,) = rounds_with(METHOD, plain, state=batch, batches=[batch])
-        assert averaged.train_on(made.round.samples, batch) == {
-            name: value for name, value in made.figures.items() if name.startswith("student")
-        }
-        trained = plain.model.variables["params"]["Dense_0"]["kernel"]
-        kernel = trained if kernel is None else 0.75 * kernel + 0.25 * trained
-        np.testing.assert_allclose(averaged.model.variables["params"]["Dense_0"]["kernel"], kernel, rtol=1e-5)
-
-
-@pytest.mark.parametrize("averaging", [0.0, 0.5])
-def test_a_resumed_guide_student_is_bitwise_the_same(averaging):
-    whole, resumed, first = (guide_student(averaging=averaging) for _ in range(3))
+def test_a_resumed_guide_student_is_bitwise_the_same():
+    whole, resumed, first = guide_student(), guide_student(), guide_student()
     made = rounds_with(METHOD, whole)
     rounds_with(METHOD, first, batches=range(2))
     saved = jax.tree.map(np.array, first.state)

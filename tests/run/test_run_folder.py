@@ -39,14 +39,6 @@ def test_a_field_that_was_added_later_does_not_refuse_an_older_run():
     assert first_difference(old, document(**{"synthesis.targets": "uniform"})) == "synthesis.targets"
 
 
-@pytest.mark.parametrize("method", ["adversarial", "dfme", "ideal"])
-def test_a_guide_student_without_an_average_is_that_of_an_older_run(method):
-    old, averaging = document(method=method), f"methods.{method}.student.averaging"
-    del old["methods"][method]["student"]["averaging"]
-    assert first_difference(old, document(method=method)) is None
-    assert first_difference(old, document(method=method, **{averaging: 0.5})) == averaging
-
-
 def test_a_run_of_an_older_version_is_recognised(finished, tmp_path, capsys):
     shutil.copytree(finished, tmp_path / "run")
     old = json.loads((tmp_path / "run" / "config.json").read_text())

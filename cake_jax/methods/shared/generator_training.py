@@ -90,7 +90,6 @@ def checked(settings: S, method: str, spec: DataSpec) -> S:
     field = f"methods.{method}"
     if isinstance(settings, GuidedSettings):
         checked_training(settings.student.training(), spec, f"{field}.student")
-        checks.fraction(f"{field}.student.averaging", settings.student.averaging)
     for name in ("num_steps", "step_size", "latent_size"):
         checks.above_zero(f"{field}.{name}", getattr(settings, name))
     for name in ("spread", "blur"):

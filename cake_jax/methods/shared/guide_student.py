@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 from jax import Array
 
 from cake_jax import random_keys
@@ -34,8 +33,7 @@ class GuideStudent:
         """
         init_key, self._key = jax.random.split(random_keys.guide_student(key))
         self._module, self._spec, self._training = module, spec, settings.training()
-        self._trained, self._averaging = trainer.init(init_key, module, spec, self._training), settings.averaging
-        self._average = self._variables if self._averaging else ()
+        self._trained = trainer.init(init_key, module, spec, self._training)
         count = num_batches * batch_size
         self._steps_per_call = max(1, batch_size // settings.batch_size)
         self._x = np.empty((count, *spec.shape), np.float32)
@@ -45,21 +43,16 @@ class GuideStudent:
     @property
     def model(self) -> Teacher:
         """The student in its current state."""
-        model = trainer.as_model(self._module, self._trained, self._spec)
-        return dataclasses.replace(model, variables=self._average) if self._averaging else model
+        return trainer.as_model(self._module, self._trained, self._spec)
 
     @property
     def state(self) -> Any:
-        """The state to save: the training state, and the average of the variables if there is one."""
-        return (self._trained, self._average) if self._averaging else self._trained
-
-    @property
-    def _variables(self) -> Any:
-        return {"params": self._trained.params, **self._trained.model_state}
+        """The training state, to save."""
+        return self._trained
 
     def resume(self, state: Any, batches: Iterable[SampleBatch]) -> None:
         """Restores a saved state, and the pool of samples `batches` on which it was trained."""
-        self._trained, self._average = state if self._averaging else (state, ())
+        self._trained = state
         for samples in batches:
             self._add(samples)
 
@@ -79,9 +72,6 @@ class GuideStudent:
             loss=DistillationLoss(),
             steps_per_call=self._steps_per_call,
         )
-        if self._averaging:
-            step = 1 - self._averaging if batch else 1.0  # the weights before the first round are random
-            self._average = optax.incremental_update(self._variables, self._average, step)
         return {"student_loss": info.loss, "student_accuracy": info.accuracy}
 
     def _add(self, samples: SampleBatch) -> None:
