@@ -47,6 +47,7 @@ def default() -> ConfigDict:
     config.teacher = _training(validation_fraction=0.1)
     config.teacher.from_run = ""  # folder of a finished run whose teacher is used; then no teacher is trained
     config.teacher.weights = ""  # safetensors or PyTorch file of weights for teacher.model; then no teacher is trained
+    config.teacher.temperature = 1.0  # the teacher's logits are divided by it; above 1 for logits of several hundred
 
     # A teacher that only answers queries. Without url and function, the run's own teacher answers.
     config.black_box = ConfigDict()

@@ -179,13 +179,16 @@ def _teacher(config: ConfigDict, black_box: BlackBoxSettings | None, spec: DataS
     model = _model(section)
     model.create(spec)
     training = checked_training(_train_settings(section), spec, "teacher")
-    if section.from_run:
-        return TeacherSettings("run", model, training, section.from_run)
-    if section.weights:
-        return TeacherSettings("weights", model, training, section.weights)
+    checks.above_zero("teacher.temperature", section.temperature)
+    path = section.from_run or section.weights
+    if path:
+        return TeacherSettings("run" if section.from_run else "weights", model, training, path, section.temperature)
     if black_box and black_box.is_remote:
+        if section.temperature != 1:
+            raise CakeError("teacher.temperature: must be 1 for an endpoint or a function")
         return TeacherSettings("query", model, training)
-    return TeacherSettings("training" if config.run.teacher else "none", model, training)
+    source = "training" if config.run.teacher else "none"
+    return TeacherSettings(source, model, training, temperature=section.temperature)
 
 
 def _black_box(config: ConfigDict) -> BlackBoxSettings | None:

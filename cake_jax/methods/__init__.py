@@ -11,12 +11,14 @@ from cake_jax.methods.method import GuideSettings, Method, Queries, Round, total
 from cake_jax.methods.naive import NAIVE
 from cake_jax.methods.noise import NOISE
 from cake_jax.methods.real import REAL
+from cake_jax.methods.starts import STARTS
 from cake_jax.methods.zeroth_order import ZEROTH_ORDER
 from cake_jax.types import ACCESS, CakeError
 
 METHODS: dict[str, Method] = {
     "cake": CAKE,
     "lake": LAKE,
+    "starts": STARTS,
     "noise": NOISE,
     "real": REAL,
     "naive": NAIVE,

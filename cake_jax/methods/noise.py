@@ -2,30 +2,18 @@
 
 import dataclasses
 
-from jax import Array
-
-from cake_jax.methods.method import Method, Round, label_queries
-from cake_jax.synthesis import SynthesisSettings, checked, diagnose, draw_batch, labelled
-from cake_jax.teachers import Teacher
-from cake_jax.types import DataSpec, Queryable
+from cake_jax.methods import starts
+from cake_jax.synthesis import SynthesisSettings
+from cake_jax.types import DataSpec
 
 
 def prepare(settings: SynthesisSettings, spec: DataSpec) -> SynthesisSettings:
-    """Returns the checked settings with 0 steps and a normal start.
+    """Returns the checked settings of the method `starts` with a normal start.
 
     Raises:
       CakeError: A value does not fit. The message names its field.
     """
-    return checked(dataclasses.replace(settings, num_steps=0, start="normal"), spec)
+    return starts.prepare(dataclasses.replace(settings, start="normal"), spec)
 
 
-def make_round(
-    key: Array, state: tuple, teacher: Queryable, student: Teacher | None, settings: SynthesisSettings, batch: int
-) -> Round:
-    """Draws the same start samples as CAKE, and lets the teacher label them."""
-    x, target = draw_batch(key, settings, teacher.spec, batch)
-    samples = labelled(x, teacher.predict(x), target, settings, batch)
-    return Round(state, samples, diagnose(samples, settings), label_queries(settings, teacher.access, batch))
-
-
-NOISE = Method(SynthesisSettings, make_round, label_queries, prepare, access="labels")
+NOISE = starts.STARTS._replace(prepare=prepare)

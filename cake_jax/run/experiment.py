@@ -23,6 +23,7 @@ from cake_jax.run.teacher_stage import opened_black_box, own_teacher
 from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import WRITERS, MetricsLog
+from cake_jax.teachers import with_temperature
 from cake_jax.types import CakeError
 
 
@@ -92,6 +93,7 @@ def _run_stages(
 
     # Teacher
     teacher = own_teacher(run_keys.teacher, settings, workdir / run_folder.TEACHER, log, watch)
+    teacher = teacher and with_temperature(teacher, settings.teacher.temperature)
 
     with opened_black_box(settings, teacher, workdir) as box:
         # Samples

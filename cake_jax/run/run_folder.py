@@ -34,6 +34,7 @@ _ADDED_FIELDS = {
     "dataset.shape": [],
     "dataset.num_classes": 0,
     "teacher.precision": "float32",
+    "teacher.temperature": 1.0,
     "student.precision": "float32",
     "student.distance": "kl",
     "student.views.ask": False,

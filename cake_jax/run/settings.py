@@ -56,12 +56,14 @@ class TeacherSettings:
       model: The teacher's architecture. It is ignored for a teacher of an earlier run.
       training: How the teacher is trained.
       path: Folder of the earlier run, or file of weights. Empty otherwise.
+      temperature: The samples, the student and the evaluation see the teacher's logits divided by it.
     """
 
     source: Literal["training", "run", "weights", "query", "none"]
     model: ModelSettings
     training: TrainSettings
     path: str = ""
+    temperature: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

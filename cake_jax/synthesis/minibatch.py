@@ -81,7 +81,7 @@ def labelled(
     if not (np.isfinite(x).all() and np.isfinite(logits).all()):
         raise CakeError(
             f"synthesis: mini-batch {batch} is not finite (NaN) at step size {eta:.3g}; "
-            "lower synthesis.step_size or synthesis.weights"
+            "lower synthesis.step_size or synthesis.weights, or divide the logits by a teacher.temperature above 1"
         )
     sets = batch_sets(settings, batch).astype(np.int32)
     step_sizes = np.full(settings.batch_size, eta, np.float32)

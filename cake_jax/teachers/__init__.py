@@ -2,7 +2,7 @@
 
 from cake_jax.teachers.equinox import from_equinox
 from cake_jax.teachers.nnx import from_nnx
-from cake_jax.teachers.teacher import LinenApply, Teacher, as_queryable, from_function, from_linen
+from cake_jax.teachers.teacher import LinenApply, Teacher, as_queryable, from_function, from_linen, with_temperature
 from cake_jax.teachers.torch.live import from_torch
 from cake_jax.teachers.torch.pretrained import from_hub, from_name
 from cake_jax.teachers.torch.weights import from_torch_weights, to_torch_tensors
@@ -20,4 +20,5 @@ __all__ = [
     "from_torch",
     "from_torch_weights",
     "to_torch_tensors",
+    "with_temperature",
 ]

@@ -35,6 +35,23 @@ class Converted:
         return to_logits(self.apply_fn(variables, x), self.num_classes, self.outputs)
 
 
+@dataclasses.dataclass(frozen=True)
+class Divided:
+    """The `apply_fn` of a model whose logits are divided by a temperature.
+
+    Attributes:
+      apply_fn: The model's own function `(variables, x [B, *shape]) -> logits [B, K]`.
+      temperature: A number above 0.
+    """
+
+    apply_fn: Callable[[Any, Array], Array]
+    temperature: float
+
+    def __call__(self, variables: Any, x: Array) -> Array:
+        """Logits `[B, K]` of x `[B, *shape]`."""
+        return self.apply_fn(variables, x) / self.temperature
+
+
 def to_logits(result: Any, num_classes: int, outputs: str) -> Array:
     """Logits `[B, K]` of what a model returns.
 

@@ -12,7 +12,7 @@ from jax import Array
 
 from cake_jax import checks, parallel
 from cake_jax.models import modes
-from cake_jax.teachers.outputs import OUTPUTS, Converted, look_like_probabilities
+from cake_jax.teachers.outputs import OUTPUTS, Converted, Divided, look_like_probabilities
 from cake_jax.types import ACCESS, CakeError, DataSpec, Queryable, first_line
 
 # Number of inputs in one call of `Teacher.predict` on one device.
@@ -53,6 +53,11 @@ class Teacher:
         run = _forward_on_devices()
         parts = [np.asarray(run(self, np.asarray(x)[index[:, i]])) for i in range(index.shape[1])]
         return parallel.gather(np.stack(parts, axis=1), len(x)).astype(np.float32)
+
+    @property
+    def module(self) -> Any:
+        """The architecture of a teacher from a module of Flax or Equinox. None for any other."""
+        return self.apply_fn.module if isinstance(self.apply_fn, LinenApply) else None
 
     @property
     def num_params(self) -> int:
@@ -130,6 +135,24 @@ def from_function(function: Callable[[Array], Any], spec: DataSpec, *, outputs: 
     """
     checks.kind("function", function, Callable, "a function")
     return with_gradient(checked(Teacher((), FunctionApply(function), spec), outputs=outputs))
+
+
+def with_temperature(teacher: Teacher, temperature: float) -> Teacher:
+    """Returns a teacher whose logits are those of `teacher`, divided by the temperature. The classes stay the same.
+
+    Args:
+      teacher: A teacher, perhaps with logits of several hundred. Those make the steps of samples diverge.
+      temperature: A number above 0. 1 returns `teacher` itself.
+
+    Raises:
+      CakeError: The temperature is not above 0.
+
+    Source: Guo et al. 2017 (arXiv 1706.04599), section 4.2.
+    """
+    checks.above_zero("temperature", temperature)
+    if temperature == 1:
+        return teacher
+    return dataclasses.replace(teacher, apply_fn=Divided(teacher.apply_fn, temperature))
 
 
 def as_queryable(model: Queryable | Callable[[Array], Array], spec: DataSpec) -> Queryable:

@@ -11,7 +11,7 @@ from jax import Array
 from cake_jax import checks, random_keys
 from cake_jax.arrays import as_array
 from cake_jax.models import equinox_adapter, nnx_adapter
-from cake_jax.teachers import LinenApply, Teacher
+from cake_jax.teachers import Teacher
 from cake_jax.training import trainer
 from cake_jax.training.labels import from_logits
 from cake_jax.training.losses import DistillationLoss, Loss
@@ -37,7 +37,7 @@ def distill(
       key: A `jax.random.key`.
       model: The student's architecture. A Flax Linen module starts from new weights. A Flax NNX or Equinox module, or a
         `Teacher` made from a module, starts from its own weights and stays unchanged. For NNX and Equinox,
-        `student.apply_fn.module.merge(student.variables)` is the trained module.
+        `student.module.merge(student.variables)` is the trained module.
       samples: N samples with the teacher's logits.
       settings: How the student is trained.
       loss: The loss of the student's logits and the teacher's labels, `(logits [B, K], Labels) -> [B]`.
@@ -90,7 +90,7 @@ def _split(model: Any) -> tuple[trainer.Module, Any]:
     if isinstance(model, nnx.Module):
         return nnx_adapter.split(model)
     if isinstance(model, Teacher):
-        if not isinstance(model.apply_fn, LinenApply):
+        if model.module is None:
             raise CakeError("model: only a teacher from a Flax or Equinox module with logits can be trained further")
-        return model.apply_fn.module, model.variables
+        return model.module, model.variables
     return equinox_adapter.split(model)

@@ -1,5 +1,8 @@
 """`cake_jax.synthesize` and `cake_jax.stream`: every method by its name, with white boxes and black boxes."""
 
+import dataclasses
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -70,9 +73,7 @@ def test_a_method_makes_samples_of_a_black_box_or_is_refused(name, answers):
         return list(cake_jax.stream(KEY, box, PLANE, SETTINGS, method=name, data=data))
 
     if ACCESS.index(METHODS[name].access) > ACCESS.index(answers):
-        fitting = (
-            "noise, real, dfme, ideal, zeroth_order" if answers == "scores" else "noise, real, ideal, zeroth_order"
-        )
+        fitting = f"starts, noise, real, {'dfme, ' * (answers == 'scores')}ideal, zeroth_order"
         assert message_of(rounds).endswith(f"the teacher gives {answers}; use one of {fitting}")
         assert box.queries == 0
         return
@@ -85,6 +86,17 @@ def test_a_method_makes_samples_of_a_black_box_or_is_refused(name, answers):
     asked, charged = sum(one.queries.forward for one in made), box.queries
     assert charged <= asked if name == "zeroth_order" else charged == asked
     assert all(one.queries.gradient == 0 for one in made)
+
+
+def test_starts_are_cake_without_steps_and_noise_is_starts_from_gaussian_noise(image_teacher):
+    def made(method, start):
+        settings = dataclasses.replace(SETTINGS, start=start, num_steps=0)
+        return cake_jax.synthesize(KEY, image_teacher, IMAGES, settings, method=method)
+
+    strokes, normal = made("starts", "strokes"), made("starts", "normal")
+    assert strokes.x.max() <= IMAGES.bounds[1].max() < normal.x.max()
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), strokes, made("cake", "strokes"))
+    jax.tree.map(np.testing.assert_array_equal, normal, made("noise", "strokes"))
 
 
 @pytest.mark.parametrize("name", ["cake", "ideal", "generative"])

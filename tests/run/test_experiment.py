@@ -204,6 +204,16 @@ def test_lake_is_cake_with_temperature_one(finished, tmp_path):
     assert not np.array_equal(samples_of(tmp_path / "lake"), samples_of(tmp_path / "cold"))
 
 
+def test_samples_student_and_evaluation_see_the_logits_at_the_teachers_temperature(finished, tmp_path):
+    fields = {"teacher.from_run": str(finished), "teacher.temperature": 4.0}
+    results = runs.run(small_config(**fields), tmp_path / "run", report=False)
+    assert results["teacher"] == runs.results_of(finished)["teacher"]
+    run = load_run(tmp_path / "run")
+    samples, logits = run.samples.select(), run.teacher.predict(run.samples.select().x)
+    np.testing.assert_allclose(samples.logits, logits / 4, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run.student.predict(samples.x).std(), logits.std() / 4, rtol=0.5)
+
+
 def test_a_run_writes_the_model_card_beside_its_student(finished):
     student = runs.results_of(finished)["student"]
     text = (finished / "student" / "README.md").read_text()

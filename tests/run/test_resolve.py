@@ -42,6 +42,8 @@ BLACK_BOX = {"method": "noise", "black_box.answers": "labels", "black_box.budget
         ({"teacher.augment": ("no",)}, "teacher.augment: 'no' "),
         ({"student.augment": ("flip",)}, "student.augment: 'flip' "),
         ({"student.temperature": 0.0}, "student.temperature: 0.0 "),
+        ({"teacher.temperature": 0.0}, "teacher.temperature: 0.0 "),
+        ({**BLACK_BOX, "black_box.function": "a:b", "teacher.temperature": 2.0}, "teacher.temperature: must be 1 "),
         ({"student.hard_weight": 1.5}, "student.hard_weight: 1.5 "),
         ({"student.distance": "l3"}, "student.distance: 'l3' "),
         ({"student.views.ask": True, "student.views.fresh": ("leaves",)}, "student.views.fresh: "),
@@ -279,7 +281,10 @@ CONSTANT = "its step size is constant"
 GENERATED = "its samples come from a generator"
 FIXED = {
     ("lake", "synthesis.optimizer"): "Adam does not go together with Langevin noise: refused",
+    ("starts", "synthesis.num_steps"): NO_STEPS,
+    ("starts", "synthesis.candidates"): "the teacher chooses none",
     ("noise", "synthesis.num_steps"): NO_STEPS,
+    ("noise", "synthesis.candidates"): "the teacher chooses none",
     ("noise", "synthesis.start"): "its samples are Gaussian noise",
     ("real", "synthesis.num_steps"): NO_STEPS,
     ("naive", "synthesis.schedule"): CONSTANT,

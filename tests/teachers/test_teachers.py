@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from cake_errors import message_of
 
-from cake_jax import models
-from cake_jax.teachers import LinenApply, Teacher, as_queryable, from_function, from_linen
+from cake_jax import SynthesisSettings, models, synthesize
+from cake_jax.teachers import LinenApply, Teacher, as_queryable, from_function, from_linen, with_temperature
 from cake_jax.types import DataSpec
 
 SPEC = DataSpec(shape=(3,), num_classes=2)
@@ -52,6 +52,31 @@ def test_predict_returns_logits_on_the_host(count):
     assert isinstance(answer, np.ndarray)
     assert (answer.shape, answer.dtype) == ((count, 2), np.float32)
     np.testing.assert_allclose(answer, logits(teacher, x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_temperature_divides_the_logits(x):
+    teacher = linear(0)
+    np.testing.assert_allclose(with_temperature(teacher, 4.0)(x), logits(teacher, x) / 4, rtol=1e-5, atol=1e-6)
+    assert with_temperature(teacher, 1.0) is teacher
+    assert with_temperature(teacher, 4.0).apply_fn == with_temperature(linear(1), 4.0).apply_fn
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_is_above_zero(temperature):
+    assert message_of(with_temperature, linear(0), temperature).startswith(f"temperature: {temperature} ")
+
+
+def test_a_temperature_makes_a_teacher_of_large_logits_usable():
+    """Logits of 200 alone make the steps diverge. Divided by 200, they give the same samples as logits of 1."""
+    teacher = from_function(lambda x: jnp.sin(x[:, :2]), SPEC)
+    large = from_function(lambda x: 200 * jnp.sin(x[:, :2]), SPEC)
+    settings = SynthesisSettings(num_batches=1, batch_size=4, num_groups=2, num_steps=8, step_size=0.5)
+    key = jax.random.key(0)
+    samples = synthesize(key, with_temperature(large, 200.0), SPEC, settings)
+    expected = synthesize(key, teacher, SPEC, settings)
+    np.testing.assert_allclose(samples.x, expected.x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(samples.logits, expected.logits, rtol=1e-4, atol=1e-5)
+    assert np.abs(synthesize(key, large, SPEC, settings).x).max() > 10 * np.abs(expected.x).max()
 
 
 def test_teacher_gives_full_access_and_free_queries():

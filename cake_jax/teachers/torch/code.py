@@ -13,7 +13,7 @@ from cake_jax.models.linear import LogisticRegression
 from cake_jax.models.mlp import MLP
 from cake_jax.models.resnet import ResNet
 from cake_jax.models.wide_resnet import WideResNet
-from cake_jax.teachers.teacher import LinenApply, Teacher
+from cake_jax.teachers.teacher import Teacher
 from cake_jax.teachers.torch.plain import cnn_positions
 from cake_jax.types import CakeError, DataSpec
 
@@ -113,7 +113,7 @@ def load(path: str) -> {{ kind }}:
 
 def has_pytorch_code(model: Teacher) -> bool:
     """Whether `pytorch_code` knows the model's architecture."""
-    return isinstance(model.apply_fn, LinenApply) and type(model.apply_fn.module) in NETWORK_OF
+    return type(model.module) in NETWORK_OF
 
 
 def pytorch_code(model: Teacher) -> str:
@@ -128,7 +128,7 @@ def pytorch_code(model: Teacher) -> str:
     Raises:
       CakeError: There is no PyTorch code for the architecture.
     """
-    module = model.apply_fn.module if isinstance(model.apply_fn, LinenApply) else None
+    module = model.module
     if type(module) not in NETWORK_OF:
         known = ", ".join(kind.__name__ for kind in NETWORK_OF)
         raise CakeError(f"export: there is no PyTorch code for {type(module).__name__}, only for {known}")

@@ -12,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cake_jax import checks, models
 from cake_jax.models import modes
-from cake_jax.teachers.teacher import LinenApply, Teacher, from_linen
+from cake_jax.teachers.teacher import Teacher, from_linen
 from cake_jax.teachers.torch import weight_files
 from cake_jax.teachers.torch.naming import Name, names, other_options
 from cake_jax.types import CakeError, DataSpec, first_line
@@ -70,7 +70,7 @@ def to_torch_tensors(model: Teacher, naming: str | None = None) -> tuple[str, di
     """
     if not jax.tree.leaves(model.variables):
         raise CakeError("export: the model is a function and has no weights")
-    module = model.apply_fn.module if isinstance(model.apply_fn, LinenApply) else None
+    module = model.module
     tables = names(module, model.variables, model.spec.shape)
     naming = naming or next(iter(tables))
     if naming not in tables:
