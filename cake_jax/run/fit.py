@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,37 +21,41 @@ from cake_jax.training import Labels, Loss, TrainSettings, trainer
 from cake_jax.types import DataSpec
 
 
-def fit(
-    stage: str,
-    key: jax.Array,
-    model: ModelSettings,
-    spec: DataSpec,
-    x: np.ndarray,
-    labels: Labels,
-    settings: TrainSettings,
-    loss: Loss,
-    folder: Path,
-    log: MetricsLog,
-    asked: Mapping[str, Any] = MappingProxyType({}),
-    variables: dict[str, Any] | None = None,
-    watch: Watch = Watch(),
-) -> Teacher:
-    """Trains a model and saves it. If there is a saved state, the training resumes from the newest.
+class Task(NamedTuple):
+    """What a stage trains, and on what.
 
-    Args:
+    Attributes:
       stage: `teacher` or `student`, for the log.
-      key: The key of the stage.
       model: The architecture.
       spec: Specification of the inputs.
       x: Inputs, `[N, *spec.shape]`, normalised.
       labels: Labels of the inputs.
       settings: How the model is trained.
       loss: The loss.
-      folder: The model's folder.
-      log: The metrics, which get a line for each epoch.
       asked: Options of `trainer.epochs` with which a teacher labels each batch. If there are any, the log counts the
         queries.
-      variables: The module's variables before the first step. By default the module is freshly initialised.
+      variables: The module's variables before the first step. None for those of a new module.
+    """
+
+    stage: str
+    model: ModelSettings
+    spec: DataSpec
+    x: np.ndarray
+    labels: Labels
+    settings: TrainSettings
+    loss: Loss
+    asked: Mapping[str, Any] = MappingProxyType({})
+    variables: dict[str, Any] | None = None
+
+
+def fit(key: jax.Array, task: Task, folder: Path, log: MetricsLog, watch: Watch) -> Teacher:
+    """Trains a model and saves it. If there is a saved state, the training resumes from the newest.
+
+    Args:
+      key: The key of the stage.
+      task: The model, its data and its training.
+      folder: The model's folder.
+      log: The metrics, which get a line for each epoch.
       watch: What is shown and recorded meanwhile.
 
     Returns:
@@ -61,6 +65,7 @@ def fit(
       Stopped: A process of the run has received SIGTERM. The state is saved.
     """
     init_key, train_key = jax.random.split(key)
+    stage, model, spec, x, labels, settings, loss, asked, variables = task
     module = model.create(spec)
     first = trainer.init(init_key, module, spec, settings, variables, asked.get("make_batch"))
     start = repair.saved_state(folder, first)

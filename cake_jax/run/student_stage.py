@@ -6,7 +6,7 @@ import jax
 
 from cake_jax import methods
 from cake_jax.run import repair, run_folder
-from cake_jax.run.fit import fit
+from cake_jax.run.fit import Task, fit
 from cake_jax.run.settings import RunSettings
 from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
@@ -47,18 +47,7 @@ def trained_student(
     start = None
     if student.from_run:
         start = checkpoint.load_model(run_folder.model_folder(student.from_run, run_folder.STUDENT)).variables
-    return fit(
-        "student",
-        key,
-        student.model,
-        settings.spec,
-        samples.x,
-        labels,
-        student.training,
-        student.loss,
-        target,
-        log,
-        asked,
-        start,
-        watch,
+    task = Task(
+        "student", student.model, settings.spec, samples.x, labels, student.training, student.loss, asked, start
     )
+    return fit(key, task, target, log, watch)

@@ -13,7 +13,7 @@ import jax
 from cake_jax import data
 from cake_jax.black_box import BlackBox, Endpoint
 from cake_jax.run import repair, run_folder
-from cake_jax.run.fit import fit
+from cake_jax.run.fit import Task, fit
 from cake_jax.run.settings import BlackBoxSettings, RunSettings
 from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
@@ -31,20 +31,9 @@ def own_teacher(key: jax.Array, settings: RunSettings, target: Path, log: Metric
     match source.source:
         case "training":
             dataset = data.load(settings.data, settings.spec)
-            labels = Labels(dataset.train_y)
-            return fit(
-                "teacher",
-                key,
-                model,
-                settings.spec,
-                dataset.train_x,
-                labels,
-                source.training,
-                classification_loss,
-                target,
-                log,
-                watch=watch,
-            )
+            x, labels = dataset.train_x, Labels(dataset.train_y)
+            task = Task("teacher", model, settings.spec, x, labels, source.training, classification_loss)
+            return fit(key, task, target, log, watch)
         case "run":
             earlier = run_folder.model_folder(source.path, run_folder.TEACHER)
             teacher, about = checkpoint.load_model(earlier), checkpoint.model_info(earlier)["model"]
