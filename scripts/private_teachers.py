@@ -29,7 +29,7 @@ from cake_jax.arguments import Parser
 from cake_jax.cli import many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.models import modes
-from cake_jax.report.tables import markdown, percent, spread
+from cake_jax.report.tables import deviation, markdown, percent, spread
 from cake_jax.stores import checkpoint
 from cake_jax.teachers import Teacher, from_linen
 from cake_jax.types import CakeError
@@ -134,10 +134,6 @@ def _values(runs: list[dict[str, Any]], heading: str) -> dict[str, list[float]]:
     return found
 
 
-def _deviation(values: list[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
 def table(runs: list[dict[str, Any]]) -> str:
     """The table in Markdown: means and standard deviations over the seeds."""
     columns = [_values(runs, heading) for heading in COLUMNS]
@@ -153,9 +149,8 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
     for heading in COLUMNS:
         values = _values(runs, heading)
         means = [statistics.mean(each) for each in values.values()]
-        axis.errorbar(
-            [*values], means, [_deviation(each) for each in values.values()], label=heading, marker="o", capsize=3
-        )
+        deviations = [deviation(each) for each in values.values()]
+        axis.errorbar([*values], means, deviations, label=heading, marker="o", capsize=3)
     axis.set(xlabel="epsilon: smaller is more private", ylabel="%")
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False)
