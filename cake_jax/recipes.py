@@ -46,6 +46,15 @@ COLOUR_IMAGES = {
     "synthesis.weights.tv": 1e5,
 }
 
+# A variant `:smoke` of images: a short trial run.
+SMOKE = {
+    "dataset.max_train_examples": 2000,
+    "teacher.epochs": 1,
+    "student.epochs": 1,
+    "synthesis.num_batches": 1,
+    "synthesis.num_steps": 8,
+}
+
 # A variant `:gpu`: ResNet-34 teaches ResNet-18 in bf16 on one accelerator, with 10 million views.
 ACCELERATOR = {
     "teacher.model.name": "resnet34",

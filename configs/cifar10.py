@@ -12,17 +12,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import ACCELERATOR, COLOUR_IMAGES, reference
+from cake_jax.recipes import ACCELERATOR, COLOUR_IMAGES, SMOKE, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial run.
-    "smoke": {
-        "dataset.max_train_examples": 2000,
-        "teacher.epochs": 1,
-        "student.epochs": 1,
-        "synthesis.num_batches": 1,
-        "synthesis.num_steps": 8,
-    },
+    "smoke": SMOKE,
     # ResNet-34 teaches ResNet-18 on an accelerator, with 10 million views. Not measured.
     "gpu": ACCELERATOR,
     # The settings of the CAKE authors' code: ResNet-18 teaches ResNet-18. `:reference4` has its smallest networks.

@@ -12,19 +12,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import ACCELERATOR, COLOUR_IMAGES, reference
+from cake_jax.recipes import ACCELERATOR, COLOUR_IMAGES, SMOKE, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial run.
-    "smoke": {
-        "teacher.model.name": "cnn",
-        "student.model.name": "cnn",
-        "dataset.max_train_examples": 2000,
-        "teacher.epochs": 1,
-        "student.epochs": 1,
-        "synthesis.num_batches": 1,
-        "synthesis.num_steps": 8,
-    },
+    "smoke": {**SMOKE, "teacher.model.name": "cnn", "student.model.name": "cnn"},
     # The same networks in bf16, with a longer training of the teacher.
     "gpu": ACCELERATOR,
     # The settings of the CAKE authors' code: ResNet-18 teaches ResNet-18.

@@ -10,17 +10,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import COLOUR_IMAGES, reference
+from cake_jax.recipes import COLOUR_IMAGES, SMOKE, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial run.
-    "smoke": {
-        "dataset.max_train_examples": 2000,
-        "teacher.epochs": 1,
-        "student.epochs": 1,
-        "synthesis.num_batches": 1,
-        "synthesis.num_steps": 8,
-    },
+    "smoke": SMOKE,
     # The settings of the CAKE authors' code for CIFAR-10. It trains the teacher of this set without augmentation.
     "reference": reference(network="resnet18"),
 }

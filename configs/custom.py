@@ -12,17 +12,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import COLOUR_IMAGES, reference
+from cake_jax.recipes import COLOUR_IMAGES, SMOKE, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
     # A short trial run, to see whether everything works together.
-    "smoke": {
-        "dataset.max_train_examples": 2000,
-        "teacher.epochs": 1,
-        "student.epochs": 1,
-        "synthesis.num_batches": 1,
-        "synthesis.num_steps": 8,
-    },
+    "smoke": SMOKE,
     # A teacher and no data at all. The mean and the standard deviation are those that the teacher was trained with.
     "no_data": {
         "dataset.name": "none",

@@ -10,17 +10,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import ACCELERATOR, GREY_IMAGES, grey_reference
+from cake_jax.recipes import ACCELERATOR, GREY_IMAGES, SMOKE, grey_reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial run.
-    "smoke": {
-        "dataset.max_train_examples": 5000,
-        "teacher.epochs": 2,
-        "student.epochs": 2,
-        "synthesis.num_batches": 2,
-        "synthesis.num_steps": 16,
-    },
+    "smoke": SMOKE,
     # ResNet-34 teaches ResNet-18 on an accelerator, with 10 million views. Not measured.
     "gpu": ACCELERATOR,
     # The settings of the CAKE authors' code: ResNet-18 teaches ResNet-18, at 32 x 32 pixels.

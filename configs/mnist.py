@@ -11,17 +11,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import GREY_IMAGES, grey_reference, stored_labels
+from cake_jax.recipes import GREY_IMAGES, SMOKE, grey_reference, stored_labels
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial run.
-    "smoke": {
-        "dataset.max_train_examples": 5000,
-        "teacher.epochs": 2,
-        "student.epochs": 2,
-        "synthesis.num_batches": 2,
-        "synthesis.num_steps": 16,
-    },
+    "smoke": SMOKE,
     # The same samples without views: the student learns from stored labels. To compare methods by their samples alone.
     "few": {
         **stored_labels(),

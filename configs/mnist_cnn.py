@@ -10,17 +10,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import GREY_IMAGES, grey_reference
+from cake_jax.recipes import GREY_IMAGES, SMOKE, grey_reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial run.
-    "smoke": {
-        "dataset.max_train_examples": 5000,
-        "teacher.epochs": 1,
-        "student.epochs": 2,
-        "synthesis.num_batches": 1,
-        "synthesis.num_steps": 8,
-    },
+    "smoke": SMOKE,
     # The settings of the CAKE authors' code for this experiment.
     "reference": {
         **grey_reference(network="cnn", learning_rate=0.1),

@@ -14,19 +14,15 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cake_jax.config import default, with_variant
-from cake_jax.recipes import ACCELERATOR, COLOUR_IMAGES, reference
+from cake_jax.recipes import ACCELERATOR, COLOUR_IMAGES, SMOKE, reference
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    # A short trial run.
     "smoke": {
+        **SMOKE,
         "teacher.model.name": "cnn",
         "student.model.name": "cnn",
         "dataset.max_train_examples": 500,
-        "teacher.epochs": 1,
-        "student.epochs": 1,
-        "synthesis.num_batches": 1,
         "synthesis.batch_size": 100,
-        "synthesis.num_steps": 4,
     },
     # The same networks in bf16, with a longer training of the teacher.
     "gpu": ACCELERATOR,
