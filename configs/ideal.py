@@ -24,6 +24,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "synthesis.num_batches": 3,
         "methods.ideal.num_steps": 4,
     },
+    # The teacher alone. Other runs take it with --config.teacher.from_run=runs/ideal-pretrain.
+    "pretrain": {"black_box.answers": "", "run.synthesis": False, "run.student": False},
     # The networks of configs/mnist.py: LeNet-5 teaches LeNet-5-half.
     "lenet5": {"teacher.model.name": "lenet5", "student.model.name": "lenet5_half"},
     # The generator, augmentation and training of IDEAL's released code. There the guide student is the final student.
