@@ -49,8 +49,8 @@ COLOUR_IMAGES = {
 # A variant `:smoke` of images: a short trial run.
 SMOKE = {
     "dataset.max_train_examples": 2000,
-    "teacher.epochs": 1,
-    "student.epochs": 1,
+    "teacher.epochs": 2,
+    "student.epochs": 2,
     "synthesis.num_batches": 1,
     "synthesis.num_steps": 8,
 }

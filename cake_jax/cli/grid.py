@@ -9,6 +9,8 @@ from cake_jax.types import CakeError
 
 # Fields on which a run's teacher depends.
 _OF_TEACHER = ("config.teacher.", "config.dataset.", "config.seed", "config.black_box.")
+# The teacher is trained and saved without its temperature.
+_TEMPERATURE = "config.teacher.temperature"
 _OPEN, _CLOSED, _QUOTES = "([{", ")]}", "'\""
 
 
@@ -39,7 +41,7 @@ class Point(NamedTuple):
     @property
     def teacher(self) -> "Point":
         """The values on which the teacher depends. Points with the same values can share a teacher."""
-        return Point(tuple((field, value) for field, value in self.values if field.startswith(_OF_TEACHER)))
+        return Point(tuple((f, value) for f, value in self.values if f.startswith(_OF_TEACHER) and f != _TEMPERATURE))
 
     def _text(self, values: Sequence[tuple[str, str]]) -> str:
         """Fields with the last part of their names if it tells them apart, and their values."""

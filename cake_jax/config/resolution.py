@@ -17,7 +17,7 @@ from cake_jax.data import DataSettings
 from cake_jax.data.source import NO_TRAINING_INPUTS
 from cake_jax.methods.method import GuideSettings, within_budget
 from cake_jax.run import run_folder
-from cake_jax.run.run_folder import STUDENT, model_folder, saved_spec
+from cake_jax.run.run_folder import STUDENT, model_folder, saved_spec, saved_temperature
 from cake_jax.run.settings import (
     BlackBoxSettings,
     ModelSettings,
@@ -180,14 +180,19 @@ def _teacher(config: ConfigDict, black_box: BlackBoxSettings | None, spec: DataS
     model.create(spec)
     training = checked_training(_train_settings(section), spec, "teacher")
     checks.above_zero("teacher.temperature", section.temperature)
-    path = section.from_run or section.weights
-    if path:
-        return TeacherSettings("run" if section.from_run else "weights", model, training, path, section.temperature)
-    if black_box and black_box.is_remote:
-        if section.temperature != 1:
-            raise CakeError("teacher.temperature: must be 1 for an endpoint or a function")
-        return TeacherSettings("query", model, training)
-    source = "training" if config.run.teacher else "none"
+    is_remote = black_box is not None and black_box.is_remote
+    if is_remote and section.temperature != 1:
+        raise CakeError(
+            f"teacher.temperature: {section.temperature}, but an endpoint or a function answers as it is; set it to 1"
+        )
+    samples = config.synthesis.from_run
+    if samples and (earlier := saved_temperature(Path(samples))) != section.temperature:
+        raise CakeError(f"teacher.temperature: {section.temperature}, but the samples of {samples} have {earlier}")
+    if section.from_run:
+        return TeacherSettings("run", model, training, section.from_run, section.temperature)
+    if section.weights:
+        return TeacherSettings("weights", model, training, section.weights, section.temperature)
+    source = "query" if is_remote else "training" if config.run.teacher else "none"
     return TeacherSettings(source, model, training, temperature=section.temperature)
 
 

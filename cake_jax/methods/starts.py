@@ -1,6 +1,6 @@
-"""Procedural inputs as they are: the teacher labels the starts of CAKE, and no step follows.
+"""The start samples as they are: the teacher labels what `synthesis.start` draws, and no step follows.
 
-Stored answers to such inputs cost one query each, so this is the cheapest method for a black box.
+A sample costs one query and needs no gradient. With strokes or leaves, this is the control of methods that start there.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ def prepare(settings: SynthesisSettings, spec: DataSpec) -> SynthesisSettings:
 def make_round(
     key: Array, state: tuple, teacher: Queryable, student: Teacher | None, settings: SynthesisSettings, batch: int
 ) -> Round:
-    """Draws the same start samples as CAKE, and lets the teacher label them."""
+    """Draws the same start samples as CAKE with one candidate, and lets the teacher label them."""
     x, target = draw_batch(key, settings, teacher.spec, batch)
     samples = labelled(x, teacher.predict(x), target, settings, batch)
     return Round(state, samples, diagnose(samples, settings), label_queries(settings, teacher.access, batch))

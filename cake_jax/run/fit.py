@@ -22,7 +22,7 @@ from cake_jax.types import DataSpec
 
 
 class Task(NamedTuple):
-    """What a stage trains, and on what.
+    """The training of a stage: model, examples, settings and loss.
 
     Attributes:
       stage: `teacher` or `student`, for the log.
@@ -65,23 +65,26 @@ def fit(key: jax.Array, task: Task, folder: Path, log: MetricsLog, watch: Watch)
       Stopped: A process of the run has received SIGTERM. The state is saved.
     """
     init_key, train_key = jax.random.split(key)
-    stage, model, spec, x, labels, settings, loss, asked, variables = task
-    module = model.create(spec)
-    first = trainer.init(init_key, module, spec, settings, variables, asked.get("make_batch"))
+    spec, settings = task.spec, task.settings
+    module = task.model.create(spec)
+    first = trainer.init(init_key, module, spec, settings, task.variables, task.asked.get("make_batch"))
     start = repair.saved_state(folder, first)
     done = int(start.epoch)
     writes = parallel.is_first()
     if writes:
-        log.keep(stage, lambda epoch: epoch <= done)
-    with watch.progress(stage, "epochs", settings.epochs, done) as progress:
+        log.keep(task.stage, lambda epoch: epoch <= done)
+    with watch.progress(task.stage, "epochs", settings.epochs, done) as progress:
         state = start
         started, saves = time.perf_counter(), Saves()
-        queries = asked["make_batch"].settings.queries(*trainer.epoch_size(settings, len(x))) if asked else {}
-        epochs = trainer.epochs(train_key, start, module, spec, x, labels, settings, loss=loss, **asked)
-        for state, info in watch.traced(stage, epochs, settings.epochs - done):
+        queries = {}
+        if task.asked:
+            queries = task.asked["make_batch"].settings.queries(*trainer.epoch_size(settings, len(task.x)))
+        arrays = task.x, task.labels
+        epochs = trainer.epochs(train_key, start, module, spec, *arrays, settings, loss=task.loss, **task.asked)
+        for state, info in watch.traced(task.stage, epochs, settings.epochs - done):
             seconds, started = time.perf_counter() - started, time.perf_counter()
             if writes:
-                log.write(stage, info.epoch, **info._asdict(), **queries, seconds=seconds)
+                log.write(task.stage, info.epoch, **info._asdict(), **queries, seconds=seconds)
             stops = parallel.in_any(stopping.is_asked())
             if stops or parallel.as_first(saves.are_due()):
                 with saves:
@@ -90,5 +93,5 @@ def fit(key: jax.Array, task: Task, folder: Path, log: MetricsLog, watch: Watch)
                 raise stopping.Stopped
             progress.update({"accuracy": info.accuracy, "loss": info.loss})
     trained = trainer.as_model(module, state, spec)
-    checkpoint.save_model(folder, trained, model.name, dict(model.options))
+    checkpoint.save_model(folder, trained, task.model.name, dict(task.model.options))
     return trained

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from cake_jax.files import read_json, write_atomically
 from cake_jax.stores import checkpoint
 from cake_jax.stores.samples import SampleStore
-from cake_jax.teachers import Teacher
+from cake_jax.teachers import Teacher, with_temperature
 from cake_jax.types import CakeError, DataSpec
 
 CONFIG, RESULTS, METRICS, REPORT = "config.json", "results.json", "metrics.jsonl", "report.html"
@@ -58,7 +58,7 @@ class Run(NamedTuple):
     """A run, loaded from its folder.
 
     Attributes:
-      teacher: The teacher, or None.
+      teacher: The teacher at the run's `teacher.temperature`, or None.
       student: The student, or None.
       samples: The sample store. It is empty if no samples were made.
       results: The content of `results.json`, or None if the run is unfinished.
@@ -86,6 +86,7 @@ def load_run(folder: str | Path) -> Run:
         checkpoint.load_model(folder / name) if checkpoint.has_model(folder / name) else None
         for name in (TEACHER, STUDENT)
     )
+    teacher = teacher and with_temperature(teacher, saved_temperature(folder))
     return Run(teacher, student, SampleStore(folder / SAMPLES), saved_results(folder))
 
 
@@ -157,6 +158,18 @@ def saved_spec(workdir: Path | None, from_run: str) -> DataSpec | None:
     else:
         return None
     return checkpoint.model_spec(folder)
+
+
+def saved_temperature(folder: Path) -> float:
+    """The number by which a run divides its teacher's logits. 1 for runs of earlier versions.
+
+    Raises:
+      CakeError: The folder holds no run, or its config is damaged.
+    """
+    match saved_config(folder):
+        case {"teacher": {"temperature": float() | int() as temperature}}:
+            return temperature
+    return 1.0
 
 
 def saved_budget(workdir: Path | None, method: str) -> int | None:

@@ -48,6 +48,14 @@ def trained_student(
     if student.from_run:
         start = checkpoint.load_model(run_folder.model_folder(student.from_run, run_folder.STUDENT)).variables
     task = Task(
-        "student", student.model, settings.spec, samples.x, labels, student.training, student.loss, asked, start
+        stage="student",
+        model=student.model,
+        spec=settings.spec,
+        x=samples.x,
+        labels=labels,
+        settings=student.training,
+        loss=student.loss,
+        asked=asked,
+        variables=start,
     )
     return fit(key, task, target, log, watch)

@@ -31,8 +31,15 @@ def own_teacher(key: jax.Array, settings: RunSettings, target: Path, log: Metric
     match source.source:
         case "training":
             dataset = data.load(settings.data, settings.spec)
-            x, labels = dataset.train_x, Labels(dataset.train_y)
-            task = Task("teacher", model, settings.spec, x, labels, source.training, classification_loss)
+            task = Task(
+                stage="teacher",
+                model=model,
+                spec=settings.spec,
+                x=dataset.train_x,
+                labels=Labels(dataset.train_y),
+                settings=source.training,
+                loss=classification_loss,
+            )
             return fit(key, task, target, log, watch)
         case "run":
             earlier = run_folder.model_folder(source.path, run_folder.TEACHER)

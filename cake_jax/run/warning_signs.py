@@ -28,7 +28,8 @@ def of_samples(log: MetricsLog, num_classes: int) -> list[str]:
     if confidence < near_chance(num_classes):
         signs.append(
             f"the teacher is sure of no sample: its highest probability is {_percent(confidence)} on average; check "
-            "that it returns logits, check dataset.mean and dataset.std, or try another synthesis.start"
+            "that it returns logits, check dataset.mean, dataset.std and teacher.temperature, or try another "
+            "synthesis.start"
         )
     return signs
 

@@ -81,7 +81,8 @@ def labelled(
     if not (np.isfinite(x).all() and np.isfinite(logits).all()):
         raise CakeError(
             f"synthesis: mini-batch {batch} is not finite (NaN) at step size {eta:.3g}; "
-            "lower synthesis.step_size or synthesis.weights, or divide the logits by a teacher.temperature above 1"
+            "lower synthesis.step_size or synthesis.weights, or divide large logits: teacher.temperature in a config, "
+            "teachers.with_temperature in Python"
         )
     sets = batch_sets(settings, batch).astype(np.int32)
     step_sizes = np.full(settings.batch_size, eta, np.float32)

@@ -56,7 +56,10 @@ class Teacher:
 
     @property
     def module(self) -> Any:
-        """The architecture of a teacher from a module of Flax or Equinox. None for any other."""
+        """The architecture of a teacher from a module of Flax or Equinox, or of a student.
+
+        None for any other, and if the module's outputs are converted or divided.
+        """
         return self.apply_fn.module if isinstance(self.apply_fn, LinenApply) else None
 
     @property
@@ -145,14 +148,18 @@ def with_temperature(teacher: Teacher, temperature: float) -> Teacher:
       temperature: A number above 0. 1 returns `teacher` itself.
 
     Raises:
-      CakeError: The temperature is not above 0.
+      CakeError: `teacher` is no `Teacher`, or the temperature is no finite number above 0.
 
     Source: Guo et al. 2017 (arXiv 1706.04599), section 4.2.
     """
+    checks.kind("teacher", teacher, Teacher, "a Teacher")
+    checks.kind("temperature", temperature, int | float, "a number")
     checks.above_zero("temperature", temperature)
+    if temperature == float("inf"):
+        raise CakeError("temperature: inf would make all logits 0")
     if temperature == 1:
         return teacher
-    return dataclasses.replace(teacher, apply_fn=Divided(teacher.apply_fn, temperature))
+    return dataclasses.replace(teacher, apply_fn=Divided(teacher.apply_fn, float(temperature)))
 
 
 def as_queryable(model: Queryable | Callable[[Array], Array], spec: DataSpec) -> Queryable:

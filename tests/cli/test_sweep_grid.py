@@ -62,6 +62,7 @@ def test_titles_and_folders_have_the_shortest_names_that_differ():
     assert point.title == "teacher.epochs=3, student.epochs=4, start=a/b"
     assert point.folder == "teacher.epochs=3,student.epochs=4,start=a_b,seed=7"
     assert point.teacher == grid.Point((("config.teacher.epochs", "3"), ("config.seed", "7")))
+    assert grid.Point((("config.teacher.temperature", "2"),)).teacher == grid.Point(())
     assert grid.Point((("config.seed", "7"),)).title == "all seeds"
     assert grid.Point(()).folder == ""
 

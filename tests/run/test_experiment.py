@@ -1,8 +1,11 @@
 """A run from end to end: what it leaves in its folder, stages from earlier runs, and who reads real data."""
 
+import dataclasses
 import json
+import shutil
 import sys
 
+import jax
 import numpy as np
 import pytest
 import runs
@@ -12,7 +15,7 @@ from runs import small_config
 from cake_jax import data, load_run
 from cake_jax.config import resolve
 from cake_jax.data import DataSettings
-from cake_jax.evaluation import starts_agreement
+from cake_jax.evaluation import evaluate, starts_agreement
 from cake_jax.run import experiment, results
 from cake_jax.stores import checkpoint
 from cake_jax.training import trainer
@@ -206,12 +209,42 @@ def test_lake_is_cake_with_temperature_one(finished, tmp_path):
 
 def test_samples_student_and_evaluation_see_the_logits_at_the_teachers_temperature(finished, tmp_path):
     fields = {"teacher.from_run": str(finished), "teacher.temperature": 4.0}
-    results = runs.run(small_config(**fields), tmp_path / "run", report=False)
+    config = small_config(**fields)
+    results = runs.run(config, tmp_path / "run", report=False)
     assert results["teacher"] == runs.results_of(finished)["teacher"]
-    run = load_run(tmp_path / "run")
-    samples, logits = run.samples.select(), run.teacher.predict(run.samples.select().x)
-    np.testing.assert_allclose(samples.logits, logits / 4, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(run.student.predict(samples.x).std(), logits.std() / 4, rtol=0.5)
+    run, samples = load_run(tmp_path / "run"), samples_of(tmp_path / "run")
+    logits = load_run(finished).teacher.predict(samples) / 4
+    np.testing.assert_allclose(run.samples.select().logits, logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run.teacher.predict(samples), logits, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(run.student.predict(samples).std(), logits.std(), rtol=0.5)
+    dataset = data.load(resolve(config).data)
+    figures = evaluate(run.student, run.teacher, dataset.test_x, dataset.test_y)
+    assert results["student"]["test_kl"] == pytest.approx(figures["kl"], rel=1e-4)
+
+
+def test_samples_and_views_have_the_same_temperature(finished, tmp_path):
+    """A teacher of 4 times the logits and the temperature 4 gives the run of the teacher itself."""
+    shutil.copytree(finished, tmp_path / "large")
+    path = tmp_path / "large" / "teacher"
+    teacher, about = checkpoint.load_model(path), checkpoint.model_info(path)["model"]
+    last = max(teacher.variables["params"])
+    params = dict(teacher.variables["params"])
+    params[last] = jax.tree.map(lambda leaf: 4 * leaf, params[last])
+    shutil.rmtree(path)
+    large = dataclasses.replace(teacher, variables={**teacher.variables, "params": params})
+    checkpoint.save_model(path, large, about["name"], about["options"])
+    views = {"student.views.ask": True, "student.distance": "l2"}
+    own = runs.run(small_config(**views, **{"teacher.from_run": str(finished)}), tmp_path / "own", report=False)
+    fields = {"teacher.from_run": str(path.parent), "teacher.temperature": 4.0}
+    divided = runs.run(small_config(**views, **fields), tmp_path / "divided", report=False)
+    assert divided["student"]["test_kl"] == pytest.approx(own["student"]["test_kl"], rel=1e-2)
+    np.testing.assert_allclose(samples_of(tmp_path / "divided"), samples_of(tmp_path / "own"), atol=1e-3)
+
+
+def test_samples_of_a_run_at_another_temperature_are_refused(finished):
+    fields = {"synthesis.from_run": str(finished), "teacher.from_run": str(finished), "teacher.temperature": 2.0}
+    message = message_of(resolve, small_config(**fields))
+    assert message.startswith("teacher.temperature: 2.0, but the samples of ")
 
 
 def test_a_run_writes_the_model_card_beside_its_student(finished):

@@ -21,6 +21,7 @@ from cake_jax.training import DistillationLoss, TrainSettings
 from cake_jax.training.settings import DISTILLATION
 
 BLACK_BOX = {"method": "noise", "black_box.answers": "labels", "black_box.budget": 500}
+REMOTE = {**BLACK_BOX, "black_box.function": "a:b"}
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,8 @@ BLACK_BOX = {"method": "noise", "black_box.answers": "labels", "black_box.budget
         ({"student.augment": ("flip",)}, "student.augment: 'flip' "),
         ({"student.temperature": 0.0}, "student.temperature: 0.0 "),
         ({"teacher.temperature": 0.0}, "teacher.temperature: 0.0 "),
-        ({**BLACK_BOX, "black_box.function": "a:b", "teacher.temperature": 2.0}, "teacher.temperature: must be 1 "),
+        ({**REMOTE, "teacher.temperature": 2.0}, "teacher.temperature: 2.0, but an endpoint "),
+        ({**REMOTE, "teacher.temperature": 2.0, "teacher.weights": "a"}, "teacher.temperature: 2.0, but an endpoint "),
         ({"student.hard_weight": 1.5}, "student.hard_weight: 1.5 "),
         ({"student.distance": "l3"}, "student.distance: 'l3' "),
         ({"student.views.ask": True, "student.views.fresh": ("leaves",)}, "student.views.fresh: "),

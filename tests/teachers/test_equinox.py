@@ -58,7 +58,7 @@ def test_arrays_of_numpy_in_a_module_are_weights(eqx, x, samples):
     assert teacher.num_params == 6
     settings = cake_jax.TrainSettings(epochs=1, batch_size=64, validation_fraction=0)
     student = cake_jax.distill(jax.random.key(0), module, samples, settings)
-    again = student.apply_fn.module.merge(student.variables)
+    again = student.module.merge(student.variables)
     assert np.abs(again.weight - module.weight).max() > 1e-3
     np.testing.assert_array_equal(again.order, module.order)
 
@@ -176,7 +176,7 @@ def test_student_with_dropout_learns_from_its_module_s_weights(eqx, samples):
     settings = cake_jax.TrainSettings(epochs=40, batch_size=64, validation_fraction=0.1)
     student = cake_jax.distill(jax.random.key(0), module, samples, settings)
     assert cake_jax.evaluate(student, target_logits, samples.x, None)["agreement"] > 0.9
-    again = student.apply_fn.module.merge(student.variables)
+    again = student.module.merge(student.variables)
     assert type(again) is type(module)
     np.testing.assert_allclose(
         jax.vmap(lambda x: again(x, None))(samples.x), student.predict(samples.x), rtol=1e-5, atol=1e-5

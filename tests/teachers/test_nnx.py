@@ -127,7 +127,7 @@ def test_student_learns_from_its_module_s_weights():
     assert cake_jax.evaluate(student, target_logits, x, None)["agreement"] > 0.9
     jax.tree.map(np.testing.assert_array_equal, nnx.to_pure_dict(nnx.state(module)), before)
 
-    again = student.apply_fn.module.merge(student.variables)
+    again = student.module.merge(student.variables)
     assert isinstance(again, Net)
     again.eval()
     np.testing.assert_allclose(again(x), student(x), rtol=1e-5, atol=1e-5)
@@ -199,7 +199,7 @@ def test_student_with_dropout_learns(x):
     settings = cake_jax.TrainSettings(epochs=40, batch_size=64, validation_fraction=0.1)
     student = cake_jax.distill(jax.random.key(0), Net(64, 0.2, rngs=nnx.Rngs(0)), samples, settings)
     assert cake_jax.evaluate(student, target_logits, x, None)["agreement"] > 0.9
-    again = student.apply_fn.module.merge(student.variables)
+    again = student.module.merge(student.variables)
     again.eval()
     np.testing.assert_allclose(again(x), student.predict(x), rtol=1e-5, atol=1e-5)
 

@@ -9,7 +9,15 @@ import pytest
 from cake_errors import message_of
 
 from cake_jax import SynthesisSettings, models, synthesize
-from cake_jax.teachers import LinenApply, Teacher, as_queryable, from_function, from_linen, with_temperature
+from cake_jax.teachers import (
+    LinenApply,
+    Teacher,
+    as_queryable,
+    from_function,
+    from_linen,
+    to_torch_tensors,
+    with_temperature,
+)
 from cake_jax.types import DataSpec
 
 SPEC = DataSpec(shape=(3,), num_classes=2)
@@ -61,9 +69,17 @@ def test_a_temperature_divides_the_logits(x):
     assert with_temperature(teacher, 4.0).apply_fn == with_temperature(linear(1), 4.0).apply_fn
 
 
-@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
-def test_a_temperature_is_above_zero(temperature):
-    assert message_of(with_temperature, linear(0), temperature).startswith(f"temperature: {temperature} ")
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf"), "4", np.ones(2)])
+def test_a_temperature_is_a_number_above_zero(temperature):
+    assert message_of(with_temperature, linear(0), temperature).startswith("temperature: ")
+
+
+def test_a_temperature_is_that_of_a_teacher():
+    assert message_of(with_temperature, logits, 4.0).startswith("teacher: ")
+
+
+def test_weights_with_a_temperature_are_not_exported():
+    assert "temperature" in message_of(to_torch_tensors, with_temperature(linear(0), 4.0))
 
 
 def test_a_temperature_makes_a_teacher_of_large_logits_usable():

@@ -12,6 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cake_jax import checks, models
 from cake_jax.models import modes
+from cake_jax.teachers.outputs import Divided
 from cake_jax.teachers.teacher import Teacher, from_linen
 from cake_jax.teachers.torch import weight_files
 from cake_jax.teachers.torch.naming import Name, names, other_options
@@ -66,10 +67,12 @@ def to_torch_tensors(model: Teacher, naming: str | None = None) -> tuple[str, di
       The naming, and a dict from names to tensors that `load_state_dict` accepts.
 
     Raises:
-      CakeError: The model has no variables, or the architecture does not have the naming.
+      CakeError: The model has no variables or has a temperature, or the architecture does not have the naming.
     """
     if not jax.tree.leaves(model.variables):
         raise CakeError("export: the model is a function and has no weights")
+    if isinstance(model.apply_fn, Divided):
+        raise CakeError("export: weights cannot hold a temperature; export the teacher without it")
     module = model.module
     tables = names(module, model.variables, model.spec.shape)
     naming = naming or next(iter(tables))
