@@ -192,8 +192,9 @@ def _teacher(config: ConfigDict, black_box: BlackBoxSettings | None, spec: DataS
         return TeacherSettings("run", model, training, section.from_run, section.temperature)
     if section.weights:
         return TeacherSettings("weights", model, training, section.weights, section.temperature)
-    source = "query" if is_remote else "training" if config.run.teacher else "none"
-    return TeacherSettings(source, model, training, temperature=section.temperature)
+    if is_remote:
+        return TeacherSettings("query", model, training)
+    return TeacherSettings("training" if config.run.teacher else "none", model, training, "", section.temperature)
 
 
 def _black_box(config: ConfigDict) -> BlackBoxSettings | None:
