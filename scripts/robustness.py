@@ -11,7 +11,6 @@ The script prints tables in Markdown: accuracies under attack, accuracies of the
 were made for one, and accuracy and agreement under corruptions.
 """
 
-import dataclasses
 import json
 import shlex
 import sys
@@ -25,7 +24,7 @@ from cake_jax import data, load_run
 from cake_jax.arguments import Parser
 from cake_jax.evaluation.robustness import TRANSFERRED, robustness
 from cake_jax.report.tables import markdown, percent, spread
-from cake_jax.run.run_folder import saved_config
+from cake_jax.run.run_folder import saved_data
 from cake_jax.teachers import Teacher
 from cake_jax.types import CakeError
 
@@ -64,10 +63,7 @@ def _of_seed(students: list[str], seed: str, epsilons: list[float], examples: in
         models[name] = run.student
         if not _are_equal(run.teacher, models["teacher"]):
             raise CakeError(f"{folder}: its teacher is not that of the first run")
-    fields = saved_config(folder)["dataset"]
-    names = [field.name for field in dataclasses.fields(data.DataSettings)]
-    settings = data.DataSettings(**{name: fields[name] for name in names if name != "shape"})
-    dataset = data.load(settings, models["teacher"].spec)
+    dataset = data.load(saved_data(folder), models["teacher"].spec)
     x, y = dataset.test_x[:examples], dataset.test_y[:examples]
     return robustness(models, x, y, epsilons, jax.random.key(int(seed)))
 

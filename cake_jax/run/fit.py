@@ -48,6 +48,18 @@ class Task(NamedTuple):
     variables: dict[str, Any] | None = None
 
 
+def held_out(key: jax.Array, fraction: float, count: int) -> np.ndarray:
+    """The numbers of the examples that `fit` holds out.
+
+    Args:
+      key: The key of the stage.
+      fraction: The setting `validation_fraction`.
+      count: Number of examples.
+    """
+    _, train_key = jax.random.split(key)
+    return trainer.split(train_key, fraction, count)[0]
+
+
 def fit(key: jax.Array, task: Task, folder: Path, log: MetricsLog, watch: Watch) -> Teacher:
     """Trains a model and saves it. If there is a saved state, the training resumes from the newest.
 

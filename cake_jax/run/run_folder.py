@@ -1,6 +1,7 @@
 """A run's folder: the names of its files, its config, and the loading of finished and unfinished runs."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
+from cake_jax.data import DataSettings
 from cake_jax.files import read_json, write_atomically
 from cake_jax.stores import checkpoint
 from cake_jax.stores.samples import SampleStore
@@ -158,6 +160,17 @@ def saved_spec(workdir: Path | None, from_run: str) -> DataSpec | None:
     else:
         return None
     return checkpoint.model_spec(folder)
+
+
+def saved_data(folder: Path) -> DataSettings:
+    """The data set of a run.
+
+    Raises:
+      CakeError: The folder holds no run, or its config is damaged.
+    """
+    section = saved_config(folder)["dataset"]
+    names = [field.name for field in dataclasses.fields(DataSettings)]
+    return DataSettings(**{name: section[name] for name in names if name != "shape"})
 
 
 def saved_temperature(folder: Path) -> float:

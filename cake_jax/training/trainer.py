@@ -158,9 +158,7 @@ def epochs(
       CakeError: The loss is not finite, or a step has fewer examples than there are devices.
     """
     training_keys = random_keys.training_keys(key)
-    order = _permutation(training_keys.split, len(x))
-    num_validation = round(settings.validation_fraction * len(x))
-    validation, training = order[:num_validation], order[num_validation:]
+    validation, training = split(key, settings.validation_fraction, len(x))
     devices = parallel.total_device_count()
     steps_per_epoch, batch_size = epoch_size(settings, len(x))
     fixed_call = bool(steps_per_call)
@@ -208,6 +206,18 @@ def epochs(
         per_example = functools.partial(programs.losses_of, module, loss, params, batch_size=batch_size)
         held_out = _validate(as_model(module, state, spec), x[validation], _rows(labels, validation), per_example)
         yield state, EpochInfo(int(state.epoch), mean_loss, accuracy, *held_out)
+
+
+def split(key: Array, fraction: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the held-out examples, and of those that are trained on.
+
+    Args:
+      key: The key of the training.
+      fraction: Share of the examples that is held out.
+      count: Number of examples.
+    """
+    order, held_out = _permutation(random_keys.training_keys(key).split, count), round(fraction * count)
+    return order[:held_out], order[held_out:]
 
 
 def epoch_size(settings: TrainSettings, count: int) -> tuple[int, int]:
