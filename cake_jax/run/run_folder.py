@@ -174,12 +174,12 @@ def saved_data(folder: Path) -> DataSettings:
 
 
 def saved_temperature(folder: Path) -> float:
-    """The number by which a run divides its teacher's logits. 1 for runs of earlier versions.
+    """The number by which a run divides its teacher's logits. 1 for runs of earlier versions, and without a run.
 
     Raises:
-      CakeError: The folder holds no run, or its config is damaged.
+      CakeError: The run's config is damaged.
     """
-    match saved_config(folder):
+    match saved_config(folder) if (folder / CONFIG).exists() else {}:
         case {"teacher": {"temperature": float() | int() as temperature}}:
             return temperature
     return 1.0
