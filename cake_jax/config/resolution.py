@@ -92,7 +92,8 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
         baseline=None,
     )
     metrics.check(settings.metrics_writers)
-    methods.check_access(config.method, settings.access)
+    if makes_samples:
+        methods.check_access(config.method, settings.access)
     if dataset.name == "none":
         if settings.teacher.source == "training":
             raise CakeError(

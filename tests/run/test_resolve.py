@@ -272,6 +272,12 @@ def test_every_setting_of_a_run_has_a_field(base, extended):
         assert after[path] != value, f"no field changes {path}"
 
 
+def test_a_run_that_makes_no_samples_does_not_ask_what_its_method_needs():
+    """So the teachers of a sweep over methods of a black box are trained by runs of the default method."""
+    stages = {f"run.{stage}": False for stage in ("synthesis", "student", "evaluation")}
+    assert resolve(config_for(**{**BLACK_BOX, "method": "cake", **stages})).access == "labels"
+
+
 def test_the_settings_out_of_reach_exist(extended):
     paths = dict(settings_below(resolve(config_for(**BASES["a black box"]))))
     assert set(OUT_OF_REACH) <= set(paths)

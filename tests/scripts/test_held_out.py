@@ -26,7 +26,7 @@ def test_the_teacher_is_measured_on_its_own_validation_data(tmp_path, monkeypatc
     for folder in (first, second):
         assert figures[str(folder)]["teacher_accuracy"] == pytest.approx(row["validation_accuracy"])
         assert f"| {folder} | {100 * row['validation_accuracy']:.2f} |" in printed
-    assert figures[str(first)]["accuracy"] != figures[str(second)]["accuracy"]
+    assert figures[str(first)]["kl"] != figures[str(second)]["kl"]
 
 
 @pytest.mark.parametrize(
