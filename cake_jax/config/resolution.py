@@ -150,12 +150,18 @@ def _views(config: ConfigDict, student: StudentSettings) -> int:
 
 
 def _check_budget(settings: RunSettings, budget: int, views: int) -> None:
-    """Refuses samples and views that the budget of a black box does not pay, and views that it cannot label."""
+    """Refuses samples and views that the budget of a black box does not pay, and answers that no student can learn."""
     student, samples = settings.student, settings.samples
+    loss = student.loss
+    if settings.stages.student and settings.access == "labels" and loss.temperature != 1 > loss.hard_weight:
+        raise CakeError(
+            f"student.temperature: {loss.temperature} would soften the teacher's labels; set it to 1, or "
+            "student.hard_weight to 1"
+        )
     asks = settings.stages.student and student.views.ask
     if asks and student.views.adversary:
         raise CakeError("student.views.adversary: it needs the teacher's gradients, which a black box withholds; set 0")
-    if asks and settings.access == "labels" and student.loss.distance != "kl":
+    if asks and settings.access == "labels" and loss.distance != "kl":
         raise CakeError("student.distance: the teacher gives labels alone, which have no logits to compare; use kl")
     is_made = settings.stages.synthesis and not samples.from_run
     method = methods.get(settings.method)

@@ -81,6 +81,7 @@ REMOTE = {**BLACK_BOX, "black_box.function": "a:b"}
         ({**BLACK_BOX, "black_box.url": "http://a", "black_box.function": "a:b"}, "black_box.url: "),
         ({**BLACK_BOX, "black_box.tries": 0}, "QuerySettings.tries: 0 "),
         ({**BLACK_BOX, "method": "cake"}, "method: 'cake' "),
+        ({**BLACK_BOX, "black_box.budget": 99_999, "student.temperature": 4.0}, "student.temperature: 4.0 would "),
         ({**BLACK_BOX, "method": "inversion"}, "method: 'inversion' "),
         ({**BLACK_BOX, "method": "dfme"}, "method: 'dfme' "),
     ],
