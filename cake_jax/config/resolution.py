@@ -69,6 +69,7 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
         left = black_box.queries.budget - views if left is None else left
         if left < 1 and hasattr(method.settings, "budget"):
             raise _unpaid(black_box.queries.budget, config.synthesis.num_batches * config.synthesis.batch_size, views)
+    _check_temperature(config.synthesis.from_run, config.teacher.temperature)
     samples = _samples(config, method, spec, left)
     if dataset.name == "none" and stages.evaluation:
         note = "dataset.name: none, so accuracy and agreement are not measured"
@@ -109,7 +110,7 @@ def resolve(config: ConfigDict, workdir: str | Path | None = None) -> RunSetting
     if stages.student and not stages.synthesis and not settings.samples.from_run:
         raise CakeError("run.synthesis: off, so name a finished run in synthesis.from_run")
     if black_box:
-        _check_budget(settings, black_box.queries.budget, views)
+        _check_black_box(settings, black_box.queries.budget, views)
     if stages.baseline:
         settings = dataclasses.replace(settings, baseline=resolve(noise_config(config, settings), workdir))
     return settings
@@ -149,11 +150,18 @@ def _views(config: ConfigDict, student: StudentSettings) -> int:
     return student.training.epochs * steps * batch_size
 
 
-def _check_budget(settings: RunSettings, budget: int, views: int) -> None:
+def _check_temperature(samples: str, temperature: float) -> None:
+    """Refuses samples of an earlier run whose logits are divided by another number than the teacher's."""
+    if samples and (earlier := saved_temperature(Path(samples))) != temperature:
+        raise CakeError(f"teacher.temperature: {temperature}, but the samples of {samples} have {earlier}")
+
+
+def _check_black_box(settings: RunSettings, budget: int, views: int) -> None:
     """Refuses samples and views that the budget of a black box does not pay, and answers that no student can learn."""
     student, samples = settings.student, settings.samples
     loss = student.loss
-    if settings.stages.student and settings.access == "labels" and loss.temperature != 1 > loss.hard_weight:
+    softens = loss.temperature != 1 and loss.hard_weight < 1
+    if settings.stages.student and settings.access == "labels" and softens:
         raise CakeError(
             f"student.temperature: {loss.temperature} would soften the teacher's labels; set it to 1, or "
             "student.hard_weight to 1"
@@ -192,9 +200,6 @@ def _teacher(config: ConfigDict, black_box: BlackBoxSettings | None, spec: DataS
         raise CakeError(
             f"teacher.temperature: {section.temperature}, but an endpoint or a function answers as it is; set it to 1"
         )
-    samples = config.synthesis.from_run
-    if samples and (earlier := saved_temperature(Path(samples))) != section.temperature:
-        raise CakeError(f"teacher.temperature: {section.temperature}, but the samples of {samples} have {earlier}")
     if section.from_run:
         return TeacherSettings("run", model, training, section.from_run, section.temperature)
     if section.weights:
