@@ -6,7 +6,7 @@
 
 The files are those that `scripts/sweep.py` and `scripts/compare.py` write. Runs that differ in their seeds alone are
 taken together. An evaluation is a forward query of the teacher, and a gradient counts as three. In the figure, each
-file has its own style of line, which `NAME=FILE` names.
+file has its own style of line, which `NAME=FILE` names, and so has each method in it, if there are several.
 
 The table has one row for each agreement of `--wanted`, in percent: the smallest student that reaches it in the mean,
 and the fewest evaluations with which any student does. The agreement is that on the test set, so the table describes
@@ -31,12 +31,14 @@ def main() -> None:
     flags = parser.parse_args()
     try:
         wanted = [float(value) for value in flags.wanted.split(",")]
-        families = {}
-        for run in flags.runs:
-            name, _, file = run.partition("=") if "=" in run else (Path(run).stem, "", run)
-            if name in families:
-                raise CakeError(f"{run}: another file has this name; call it NAME={file}")
-            families[name] = cheapest.choices(json.loads(Path(file).read_text())["runs"])
+        files: set[str] = set()
+        families: dict[str, list[cheapest.Choice]] = {}
+        for argument in flags.runs:
+            name, _, file = argument.partition("=") if "=" in argument else (Path(argument).stem, "", argument)
+            if name in files:
+                raise CakeError(f"{argument}: another file has this name; call it NAME={file}")
+            files.add(name)
+            families |= cheapest.families(name, json.loads(Path(file).read_text())["runs"])
         options = [one for family in families.values() for one in family]
     except (CakeError, OSError, KeyError, TypeError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
-from cake_jax import checks, config as config_lib, data
+from cake_jax import checks, config as config_lib, data, stopping
 from cake_jax.arguments import Parser
 from cake_jax.cli import command_line
 from cake_jax.report import Record
@@ -38,7 +39,7 @@ from cake_jax.types import CakeError, CakeWarning
 # Flags of the command `cake-jax` that a script passes on to its runs, besides those of the config.
 _FLAGS_OF_RUNS = ("cpu_devices", "overwrite", "nooverwrite", "processes", "quiet", "noquiet")
 
-
+_POLL_SECONDS = 0.2
 # Runs on several devices are started by several threads.
 _loading = threading.Lock()
 
@@ -133,17 +134,31 @@ def run(
 
     Raises:
       SystemExit: The run failed. The message is one line that contains the command of the failed run.
+      Stopped: This process has received SIGTERM. The run has received it too, and has ended.
     """
+    stopping.stop_if_asked()
     done = _finished(config, workdir, arguments)
     if done is not None:
         print(f"{workdir} holds the finished run of this config; nothing to do", flush=True)
         return done
     command = [sys.executable, "-m", "cake_jax.cli", f"--config={config}", f"--workdir={workdir}", *arguments]
-    code = subprocess.run(command, check=False, env={**os.environ, **(environment or {})}).returncode
+    code = _call(command, {**os.environ, **(environment or {})})
     results = None if code else saved_results(workdir)
     if results is None:
         sys.exit(f"error: this run failed: {shlex.join(command)}")
     return results
+
+
+def _call(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs a command, passes SIGTERM on to it, and returns its exit code."""
+    process = subprocess.Popen(command, env=environment)
+    while process.poll() is None and not stopping.is_asked():
+        time.sleep(_POLL_SECONDS)
+    if stopping.is_asked():
+        process.terminate()
+    code = process.wait()
+    stopping.stop_if_asked()
+    return code
 
 
 def _finished(config: str, workdir: Path, arguments: Sequence[str]) -> dict[str, Any] | None:
@@ -175,6 +190,9 @@ def run_all(jobs: Sequence[Job], devices: Sequence[str] = ("",)) -> Iterator[dic
 
     Yields:
       For each job in order the content of `results.json`, or the message of its failure.
+
+    Raises:
+      SystemExit: This process has received SIGTERM, which it has passed on. The exit code is 143.
     """
     free: queue.SimpleQueue[str] = queue.SimpleQueue()
     for device in devices:
@@ -192,8 +210,13 @@ def run_all(jobs: Sequence[Job], devices: Sequence[str] = ("",)) -> Iterator[dic
         finally:
             free.put(device)
 
-    with ThreadPoolExecutor(len(devices)) as pool:
-        yield from pool.map(run_one, jobs)
+    with stopping.on_sigterm():
+        try:
+            with ThreadPoolExecutor(len(devices)) as pool:
+                yield from pool.map(run_one, jobs)
+        except stopping.Stopped:
+            print(stopping.MESSAGE, file=sys.stderr)
+            sys.exit(stopping.EXIT_CODE)
 
 
 def end(results: Iterable[dict[str, Any] | str]) -> None:

@@ -60,6 +60,26 @@ def choices(runs: Sequence[dict[str, Any]]) -> list[Choice]:
     return [Choice(*key, tuple(values)) for key, values in sorted(grouped.items())]
 
 
+def families(name: str, runs: Sequence[dict[str, Any]]) -> dict[str, list[Choice]]:
+    """Splits runs by their methods.
+
+    Args:
+      name: Name of all runs.
+      runs: See `choices`.
+
+    Returns:
+      The choices of each method, under the name of the method and that of all runs; of a single method, under the
+      latter.
+
+    Raises:
+      CakeError: As for `choices`.
+    """
+    methods = sorted({run_figures(results).method for results in runs})
+    if len(methods) == 1:
+        return {name: choices(runs)}
+    return {f"{one}, {name}": choices([run for run in runs if run["method"] == one]) for one in methods}
+
+
 def smallest(options: Sequence[Choice], wanted: float) -> Choice | None:
     """The smallest student whose mean agreement is at least `wanted` percent. Of equal sizes, the cheapest one."""
     return min((one for one in options if one.mean >= wanted), default=None)
@@ -99,8 +119,8 @@ def table(options: Sequence[Choice], wanted: Sequence[float]) -> str:
 def curves(families: Mapping[str, Sequence[Choice]]) -> Figure:
     """Draws the agreement over the evaluations, with standard deviations, one line for each size of the student.
 
-    The vertical scale is that of the disagreement, 100 % minus the agreement, so that 90, 99 and 99.9 % are equally far
-    apart.
+    A color stands for a size, or for a family if all students have the same size. The vertical scale is that of the
+    disagreement, 100 % minus the agreement, so that 90, 99 and 99.9 % are equally far apart.
 
     Args:
       families: By name, choices as from the function `choices`. Each family has a style of line.
@@ -108,14 +128,17 @@ def curves(families: Mapping[str, Sequence[Choice]]) -> Figure:
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.subplots()
     sizes = sorted({one.num_params for options in families.values() for one in options})
-    colors = dict(zip(sizes, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(sizes))), strict=True))
-    for line, options in zip(itertools.cycle(_LINES), families.values(), strict=False):
+    colored = sizes if len(sizes) > 1 else list(families)
+    colors = dict(zip(colored, matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(colored))), strict=True))
+    lines = dict(zip(families, itertools.cycle(_LINES), strict=False))
+    for name, options in families.items():
         for size in sizes:
             own = [one for one in options if one.num_params == size]
             missing = [max(100 - one.mean, _LEAST) for one in own]
             deviations = [deviation(one.agreements) for one in own]
             better = [min(below, value - _LEAST) for below, value in zip(deviations, missing, strict=True)]
-            style: dict[str, Any] = {"fmt": f"o{line}", "markersize": 4, "capsize": 2, "color": colors[size]}
+            style: dict[str, Any] = {"fmt": f"o{lines[name]}", "markersize": 4, "capsize": 2}
+            style["color"] = colors[size if len(sizes) > 1 else name]
             axes.errorbar([one.evaluations for one in own], missing, [better, deviations], **style)
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -127,9 +150,13 @@ def curves(families: Mapping[str, Sequence[Choice]]) -> Figure:
     axes.set_xlabel("evaluations of the teacher")
     axes.set_ylabel("agreement with the teacher, %")
     axes.grid(alpha=0.3)
-    handles = [Line2D([], [], color=color, marker="o", label=f"{size:,} parameters") for size, color in colors.items()]
-    if len(families) > 1:
-        styles = zip(itertools.cycle(_LINES), families, strict=False)
-        handles += [Line2D([], [], color="black", linestyle=line, label=name) for line, name in styles]
-    figure.legend(handles=handles, title="student", frameon=False, loc="outside right upper")
+    if len(sizes) > 1:
+        title = "student"
+        handles = [Line2D([], [], color=colors[size], marker="o", label=f"{size:,} parameters") for size in sizes]
+        if len(families) > 1:
+            handles += [Line2D([], [], color="black", linestyle=lines[name], label=name) for name in families]
+    else:
+        title = f"student of {sizes[0]:,} parameters"
+        handles = [Line2D([], [], color=colors[name], marker="o", linestyle=lines[name], label=name) for name in lines]
+    figure.legend(handles=handles, title=title, frameon=False, loc="outside right upper")
     return figure

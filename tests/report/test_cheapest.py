@@ -7,6 +7,7 @@ import sys
 import made_up
 import pytest
 import runs
+from matplotlib.colors import same_color
 
 from cake_jax.report import cheapest
 from cake_jax.types import CakeError
@@ -74,6 +75,25 @@ def test_the_figure_has_one_line_for_each_size_and_better_is_higher():
     assert (few, many) == (100, 1000)
     assert [bad, good] == pytest.approx([20, 8])
     assert axes.yaxis.get_major_formatter()(10, 0) == "90"
+
+
+def test_each_method_of_a_file_is_a_family_of_its_own():
+    by_ideal = [run(20, 100, 0, 0.9) | {"method": "ideal"}, run(20, 1000, 0, 0.95) | {"method": "ideal"}]
+    found = cheapest.families("labels", [*RUNS[1:3], *by_ideal])
+    assert {name: [one.mean for one in options] for name, options in found.items()} == {
+        "cake, labels": [80, 90],
+        "ideal, labels": [90, 95],
+    }
+    assert list(cheapest.families("labels", by_ideal)) == ["labels"]
+    figure = cheapest.curves(found)
+    lines = [line.lines[0] for line in figure.axes[0].containers]
+    assert not same_color(lines[0].get_color(), lines[1].get_color())
+    legend = figure.legends[0]
+    assert legend.get_title().get_text() == "student of 20 parameters"
+    assert [text.get_text() for text in legend.get_texts()] == list(found)
+    for line, handle in zip(lines, legend.get_lines(), strict=True):
+        assert same_color(line.get_color(), handle.get_color())
+        assert line.get_linestyle() == handle.get_linestyle()
 
 
 def test_a_run_without_agreement_is_refused():

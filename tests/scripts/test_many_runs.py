@@ -3,11 +3,12 @@
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 import runs
 
-from cake_jax import models
+from cake_jax import models, stopping
 from cake_jax.cli import many_runs
 from cake_jax.types import CakeError
 
@@ -37,14 +38,11 @@ def test_run_returns_its_results(config, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:the load_module")  # config_flags calls it
 def test_no_process_is_started_for_a_finished_run(config, tmp_path, monkeypatch, capsys):
-    def failed(command, check, env):
-        return subprocess.CompletedProcess(command, 1)
-
     fields = ["--config.seed=5", "--config.student.model.options.width=7", "--quiet"]
     results = runs.command(f"--config={config}", f"--workdir={tmp_path / 'run'}", *fields, cwd=tmp_path)
     assert results.code == 0
     saved = json.loads((tmp_path / "run" / "results.json").read_text())
-    monkeypatch.setattr(subprocess, "run", failed)
+    monkeypatch.setattr(many_runs, "_call", lambda command, environment: 1)
     capsys.readouterr()
     assert many_runs.run(str(config), tmp_path / "run", fields) == saved
     assert capsys.readouterr().out == f"{tmp_path / 'run'} holds the finished run of this config; nothing to do\n"
@@ -109,12 +107,32 @@ def test_script_stops_at_a_failed_run_in_one_line_after_that_of_the_run(config, 
 def test_a_failed_run_is_named(code, has_results, tmp_path, monkeypatch):
     if has_results:
         (tmp_path / "results.json").write_text("{}")
-    monkeypatch.setattr(subprocess, "run", lambda command, check, env: subprocess.CompletedProcess(command, code))
+    monkeypatch.setattr(many_runs, "_call", lambda command, environment: code)
     with pytest.raises(SystemExit) as ended:
         many_runs.run("a.py", tmp_path, ["--dry_run"])
     assert ended.value.code == (
         f"error: this run failed: {sys.executable} -m cake_jax.cli --config=a.py --workdir={tmp_path} --dry_run"
     )
+
+
+def test_sigterm_ends_a_script_and_its_run(config, tmp_path):
+    """The run holds the pipe of its errors, so `communicate` would not return before it has ended."""
+    config.write_text(CONFIG.replace("config.student.epochs = 1", "config.student.epochs = 1_000_000"))
+    arguments = [f"--config={config}", "--config.seed=0,1", "--quiet", "--workdir=w"]
+    script = [sys.executable, str(runs.ROOT / "scripts" / "sweep.py"), *arguments]
+    process = subprocess.Popen(script, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    first = tmp_path / "w" / "teacher-seed=0"
+    deadline = time.monotonic() + 120
+    try:
+        while not (first / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.terminate()
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == stopping.EXIT_CODE
+    assert errors == f"{stopping.MESSAGE}\n" * 2, "the run says it, and then the script"
+    assert [path.name for path in (tmp_path / "w").iterdir()] == [first.name]
 
 
 def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):
