@@ -37,14 +37,16 @@ def one_of(field: str, value: Any, names: Iterable[str]) -> None:
         raise CakeError(f"{field}: '{value}' is not one of {', '.join(names)}{did_you_mean(value, names)}")
 
 
-def above_zero(field: str, value: float) -> None:
-    """Refuses 0, negative numbers and NaN.
+def above_zero(field: str, value: float, *, finite: bool = False) -> None:
+    """Refuses 0, negative numbers and NaN. With `finite`, also infinity.
 
     Raises:
       CakeError: The message has the field and the value.
     """
     if not value > 0:
         raise CakeError(f"{field}: {value} must be above 0")
+    if finite and value == float("inf"):
+        raise CakeError(f"{field}: {value} must be finite")
 
 
 def not_negative(field: str, value: float) -> None:

@@ -194,7 +194,7 @@ def _teacher(config: ConfigDict, black_box: BlackBoxSettings | None, spec: DataS
     model = _model(section)
     model.create(spec)
     training = checked_training(_train_settings(section), spec, "teacher")
-    checks.above_zero("teacher.temperature", section.temperature)
+    checks.above_zero("teacher.temperature", section.temperature, finite=True)
     is_remote = black_box is not None and black_box.is_remote
     if is_remote and section.temperature != 1:
         raise CakeError(

@@ -154,9 +154,7 @@ def with_temperature(teacher: Teacher, temperature: float) -> Teacher:
     """
     checks.kind("teacher", teacher, Teacher, "a Teacher")
     checks.kind("temperature", temperature, int | float, "a number")
-    checks.above_zero("temperature", temperature)
-    if temperature == float("inf"):
-        raise CakeError("temperature: inf would make all logits 0")
+    checks.above_zero("temperature", temperature, finite=True)
     if temperature == 1:
         return teacher
     return dataclasses.replace(teacher, apply_fn=Divided(teacher.apply_fn, float(temperature)))

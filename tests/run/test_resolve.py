@@ -44,6 +44,7 @@ REMOTE = {**BLACK_BOX, "black_box.function": "a:b"}
         ({"student.augment": ("flip",)}, "student.augment: 'flip' "),
         ({"student.temperature": 0.0}, "student.temperature: 0.0 "),
         ({"teacher.temperature": 0.0}, "teacher.temperature: 0.0 "),
+        ({"teacher.temperature": float("inf")}, "teacher.temperature: inf must be finite"),
         ({**REMOTE, "teacher.temperature": 2.0}, "teacher.temperature: 2.0, but an endpoint "),
         ({**REMOTE, "teacher.temperature": 2.0, "teacher.weights": "a"}, "teacher.temperature: 2.0, but an endpoint "),
         ({"student.hard_weight": 1.5}, "student.hard_weight: 1.5 "),
