@@ -9,7 +9,8 @@ from cake_jax import losses
 from cake_jax.black_box import BlackBox, QuerySettings
 from cake_jax.evaluation import evaluate
 from cake_jax.methods.shared.synthesize import stream, synthesize
-from cake_jax.run.run_folder import Run, load, load_model, load_run
+from cake_jax.run.run_folder import Run, load, load_run
+from cake_jax.stores.checkpoint import load_model
 from cake_jax.synthesis import SynthesisSettings, Weights, langevin
 from cake_jax.teachers import Teacher
 from cake_jax.training import DistillationLoss, TrainSettings, distill

@@ -1,8 +1,11 @@
-"""Command lines of scripts, whose errors are one line each."""
+"""Command lines of scripts, whose errors are one line each, and the files of their results."""
 
 import argparse
+import json
+import shlex
 import sys
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from absl import flags
 
@@ -35,6 +38,13 @@ def parse_flags(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except flags.Error as error:
         _exit(str(error))
+
+
+def write_results(path: str | Path | None, **content: Any) -> None:
+    """Writes the command line of this process and the content as JSON. Without a path, nothing is written."""
+    if path:
+        command = shlex.join([Path(sys.executable).name, *sys.argv])
+        Path(path).write_text(json.dumps({"command": command, **content}, indent=1) + "\n")
 
 
 def _exit(message: str) -> NoReturn:

@@ -51,19 +51,22 @@ def as_inputs(x: Any, spec: DataSpec, field: str = "x") -> np.ndarray:
       field: Name of the inputs, for messages.
 
     Raises:
-      CakeError: The inputs have another shape, are not finite, or are pixels that were not normalised.
+      CakeError: There are no inputs, or they have another shape, are not finite, or are pixels that were not
+        normalised.
     """
     inputs = as_array(x, field)
     if inputs.shape[1:] != spec.shape or inputs.ndim == 0:
         first = spec.shape[-1:] + spec.shape[:-1]
         hint = "; move the channels to the last axis" if spec.is_image and inputs.shape[1:] == first else ""
         raise CakeError(f"{field}: each input has shape {inputs.shape[1:]}, not {spec.shape}{hint}")
+    if not len(inputs):
+        raise CakeError(f"{field}: there are no inputs")
     with np.errstate(over="ignore"):
         inputs = inputs.astype(np.float32, copy=False)
     if not np.isfinite(inputs).all():
         raise CakeError(f"{field}: not all inputs are finite")
     largest = float(np.abs(np.concatenate(spec.bounds)).max())
-    if inputs.size and np.abs(inputs).max() > _FAR * largest:
+    if np.abs(inputs).max() > _FAR * largest:
         raise CakeError(
             f"{field}: has values up to {np.abs(inputs).max():.0f}, but normalised inputs are at most {largest:.1f}; "
             f"pass spec.normalize(pixels), with pixels from {spec.low:g} to {spec.high:g}"

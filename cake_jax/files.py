@@ -10,7 +10,7 @@ from typing import Any
 from cake_jax.errors import CakeError, first_line
 
 # The longest text that is read as a whole: a log or an index has less than a kilobyte for each mini-batch.
-LONGEST_TEXT = 2**28
+_LONGEST_TEXT = 2**28
 # An archive may unpack to so many times its size, or to so many bytes if that is more. Images and weights stay below.
 _UNPACKED_TIMES, _UNPACKED_BYTES = 100, 2**30
 
@@ -26,22 +26,18 @@ def check_regular(path: Path) -> None:
         raise CakeError(f"{path}: not a regular file")
 
 
-def read(path: Path, limit: int = LONGEST_TEXT) -> bytes:
+def read(path: Path) -> bytes:
     """The content of a file.
-
-    Args:
-      path: The file.
-      limit: The largest number of bytes.
 
     Raises:
       OSError: The file is missing or cannot be read.
-      CakeError: It is no regular file, or longer than `limit`.
+      CakeError: It is no regular file, or longer than a quarter of a gigabyte.
     """
     check_regular(path)
     with open(path, "rb") as file:
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise CakeError(f"{path}: longer than {limit:,} bytes")
+        content = file.read(_LONGEST_TEXT + 1)
+    if len(content) > _LONGEST_TEXT:
+        raise CakeError(f"{path}: longer than {_LONGEST_TEXT:,} bytes")
     return content
 
 
@@ -104,7 +100,7 @@ def leads_outside(path: Path, folder: Path) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file completely or not at all, even if the process dies on the way.
+    """Writes a file completely or not at all, even if the process dies on the way. One process writes it at a time.
 
     Args:
       path: The file. Its folder must exist.

@@ -14,20 +14,18 @@ set and size and other seeds. The table shows how often the intervals hold the a
 median. An interval needs at least 19 other runs.
 """
 
-import json
-import shlex
 import statistics
 import sys
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from scipy import stats
 
 from cake_jax import load_run
-from cake_jax.arguments import Parser
+from cake_jax.arguments import Parser, write_results
 from cake_jax.evaluation import starts_agreement
 from cake_jax.evaluation.conformal import interval
+from cake_jax.report.comparison import rank_correlation
 from cake_jax.report.figures.style import COLORS
 from cake_jax.report.tables import markdown
 from cake_jax.run.run_folder import saved_config
@@ -51,9 +49,7 @@ def main() -> None:
     except (CakeError, OSError) as error:
         sys.exit(f"error: {error}")
     print(table(runs))
-    if flags.out:
-        content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": runs}
-        flags.out.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(flags.out, runs=runs)
     if flags.figure:
         figure(runs).savefig(flags.figure, dpi=110)
 
@@ -76,7 +72,9 @@ def table(runs: list[Run]) -> str:
             ]
             of_own_data = [_interval_of(run, name, [one for one in own if one["seed"] != run["seed"]]) for run in own]
             cells = [text for found in (of_other_data, of_own_data) for text in _summary(own, found)]
-            rows.append((dataset, f"{params:,}", f"{len(own)}", name, _rank_correlation(own, name), *cells))
+            correlation = rank_correlation([(run["estimates"][name], run["agreement"]) for run in own])
+            correlated = "-" if correlation is None else f"{correlation:.2f}"
+            rows.append((dataset, f"{params:,}", f"{len(own)}", name, correlated, *cells))
     header = ("data", "teacher's parameters", "runs", "estimate", "rank correlation")
     return markdown((*header, "from other data: coverage", "width", "from other teachers: coverage", "width"), rows)
 
@@ -142,13 +140,6 @@ def _summary(runs: list[Run], intervals: list[tuple[float, float] | None]) -> tu
     held = [low <= agreement <= high for agreement, low, high in found]
     width = statistics.median(high - low for _, low, high in found)
     return f"{sum(held) / len(held):.0%}", f"{100 * width:.0f} points"
-
-
-def _rank_correlation(runs: list[Run], name: str) -> str:
-    pairs = [(run["estimates"][name], run["agreement"]) for run in runs]
-    if len(pairs) < 3:
-        return "-"
-    return f"{stats.spearmanr(*zip(*pairs, strict=True)).statistic:.2f}"
 
 
 if __name__ == "__main__":

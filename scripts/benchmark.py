@@ -35,9 +35,9 @@ from absl import app, flags
 from jax import Array, lax
 from machine import MATRIX_SIDE, describe as describe_machine, matrix_product
 
-from cake_jax import models, parallel, stream, teachers
-from cake_jax.arguments import parse_flags
-from cake_jax.precision import PRECISIONS
+from cake_jax import cost, models, parallel, stream, teachers
+from cake_jax.arguments import parse_flags, write_results
+from cake_jax.precision import PRECISIONS, cast
 from cake_jax.stores.samples import SampleStore
 from cake_jax.synthesis import SynthesisSettings, Weights, minibatch
 from cake_jax.synthesis.chunks import sets_per_chunk
@@ -98,10 +98,7 @@ def main(argv: list[str]) -> None:
         )
         cases.append({**many, "one_device": one})
         print(_row(cases[-1]), flush=True)
-    if _OUT.value:
-        command = shlex.join([Path(sys.executable).name, *sys.argv])
-        content = {"command": command, "machine": describe_machine(), "cases": cases}
-        Path(_OUT.value).write_text(json.dumps(content, indent=1) + "\n")
+    write_results(_OUT.value, machine=describe_machine(), cases=cases)
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -235,10 +232,9 @@ def _bare_gradient(teacher: teachers.Teacher, sets: int, precision: str, num_ste
     """
     index, _ = parallel.deal(_BATCH_SIZE.value // _NUM_GROUPS.value, sets)
     x = np.asarray(jax.random.normal(jax.random.key(2), (*index.shape, _NUM_GROUPS.value, *teacher.spec.shape)))
-    dtype = PRECISIONS[precision]
 
     def device(teacher: teachers.Teacher, x: Array) -> Array:
-        teacher = jax.tree.map(lambda leaf: leaf.astype(dtype), teacher)
+        teacher = cast(teacher, precision)
 
         def chunk(flat: Array) -> Array:
             gradient = jax.grad(lambda flat: set_logits(teacher, flat.reshape(x.shape[1:])).sum())
@@ -257,9 +253,7 @@ def _flops(teacher: teachers.Teacher) -> float:
     """
     x = jax.ShapeDtypeStruct((_NUM_GROUPS.value, *teacher.spec.shape), jnp.float32)
     with mock.patch.object(jax, "default_backend", return_value="gpu"):
-        gradient = jax.jit(jax.grad(lambda x, teacher: teacher(x).sum())).lower(x, teacher)
-    analysis: Any = gradient.cost_analysis()
-    return analysis["flops"] / _NUM_GROUPS.value
+        return cost.flops(jax.grad(lambda x, teacher: teacher(x).sum()), x, teacher) / _NUM_GROUPS.value
 
 
 def _baseline(

@@ -16,11 +16,9 @@ import functools
 import json
 import multiprocessing
 import os
-import shlex
 import shutil
 import socket
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -32,7 +30,7 @@ from absl import app, flags, logging
 from machine import describe as describe_machine
 
 from cake_jax import parallel
-from cake_jax.arguments import parse_flags
+from cake_jax.arguments import parse_flags, write_results
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import INDEX, SampleStore
@@ -50,7 +48,7 @@ _OUT = flags.DEFINE_string("out", "", "JSON file for all measurements.")
 def main(argv: list[str]) -> None:
     """Measures everything, prints the medians, and writes all measurements."""
     logging.set_verbosity(logging.FATAL)
-    content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "machine": describe_machine()}
+    machine = describe_machine()
     with tempfile.TemporaryDirectory(dir=_FOLDER.value or None) as home:
         folder = Path(home)
         cases = [_file_case(folder)]
@@ -60,8 +58,7 @@ def main(argv: list[str]) -> None:
         medians = {name: statistics.median(times) for name, times in case["seconds"].items()}
         label = ", ".join(f"{name} {value}" for name, value in case.items() if name != "seconds")
         print(f"{label}: " + ", ".join(f"{name} {1000 * median:.3g} ms" for name, median in medians.items()))
-    if _OUT.value:
-        Path(_OUT.value).write_text(json.dumps({**content, "cases": cases}, indent=1) + "\n")
+    write_results(_OUT.value, machine=machine, cases=cases)
 
 
 def _file_case(folder: Path) -> dict[str, Any]:

@@ -18,14 +18,10 @@ Four further measurements are parts of an epoch, without the optimizer and the e
 
 import dataclasses
 import functools
-import inspect
-import json
-import shlex
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -40,7 +36,7 @@ from jax import Array, lax
 from machine import MATRIX_SIDE, describe as describe_machine, matrix_product
 
 from cake_jax import cost, models, parallel
-from cake_jax.arguments import parse_flags
+from cake_jax.arguments import parse_flags, write_results
 from cake_jax.training import DistillationLoss, Labels, TrainSettings, ViewSettings, trainer, views
 from cake_jax.types import DataSpec
 
@@ -70,10 +66,7 @@ def main(argv: list[str]) -> None:
         rates = {label: _IMAGES.value / median for label, median in seconds.items()}
         print(f"{name}: " + ", ".join(f"{label} {rate:,.0f} images/s" for label, rate in rates.items()), flush=True)
         print(f"  matrix product {product / 1e9:.0f} GFLOP/s", flush=True)
-    if _OUT.value:
-        command = shlex.join([Path(sys.executable).name, *sys.argv])
-        content = {"command": command, "machine": describe_machine(), "torch": torch.__version__, "cases": cases}
-        Path(_OUT.value).write_text(json.dumps(content, indent=1) + "\n")
+    write_results(_OUT.value, machine=describe_machine(), torch=torch.__version__, cases=cases)
 
 
 def measure(name: str) -> dict[str, Any]:
@@ -132,12 +125,10 @@ def _parts(module: Any, variables: Any, x: np.ndarray, logits: np.ndarray) -> di
     """Functions that compute parts of an epoch on all devices, and a matrix product."""
     shape = (jax.local_device_count(), len(x) // _BATCH_SIZE.value, -1)
     batches = x.reshape(*shape, *x.shape[1:]), logits.reshape(*shape, logits.shape[-1])
-    takes_train = "train" in inspect.signature(type(module).__call__).parameters
     rest = {key: value for key, value in variables.items() if key != "params"}
 
     def loss(params: Any, x: Array, logits: Array, train: bool) -> Array:
-        mode: dict[str, Any] = {"train": train} if takes_train else {}
-        answer, _ = module.apply({"params": params, **rest}, x, mutable=["batch_stats"], **mode)
+        answer, _ = module.apply({"params": params, **rest}, x, mutable=["batch_stats"], train=train)
         return DistillationLoss()(answer, Labels(logits.argmax(-1), logits)).mean()
 
     def over_batches(part: Callable[..., Any]) -> Callable[[], Any]:

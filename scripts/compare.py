@@ -28,6 +28,7 @@ from cake_jax.cli import many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.evaluation import starts_agreement
 from cake_jax.report import Record, comparison
+from cake_jax.report.tables import run_figures
 from cake_jax.types import CakeError
 
 
@@ -77,7 +78,8 @@ def main() -> None:
         for one in runs:
             for sign in one.get("warnings", ()):
                 print(f"warning: {one['title']}, seed {one['seed']}: {sign}")
-        correlation = comparison.rank_correlation(runs)
+        figures_of = list(map(run_figures, runs))
+        correlation = comparison.rank_correlation([(one.starts_agreement, one.agreement) for one in figures_of])
         if correlation is not None:
             print(f"rank correlation of the agreements on starts and on the test set: {correlation:.2f}")
         if flags.out:

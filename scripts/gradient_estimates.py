@@ -11,10 +11,7 @@ The gradient is that of the loss terms that need the teacher, without the data p
 
 import dataclasses
 import functools
-import json
 import math
-import shlex
-import sys
 from pathlib import Path
 
 import jax
@@ -27,7 +24,7 @@ from ml_collections import config_flags
 
 import cake_jax
 from cake_jax import parallel
-from cake_jax.arguments import parse_flags
+from cake_jax.arguments import parse_flags, write_results
 from cake_jax.config import resolve
 from cake_jax.methods.zeroth_order import gradient_search
 from cake_jax.methods.zeroth_order.settings import DIRECTIONS, ZerothOrderSettings
@@ -84,16 +81,10 @@ def main(argv: list[str]) -> None:
             alone = look(place, nothing, place, directions=kind, num_directions=count)[1]
             jacobian, added_up = look(place, jacobian, place, directions=kind, num_directions=count)
             on_the_way.append({"directions": kind, "step": step, "alone": alone, "added_up": added_up})
-    figures = {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "looks": {"number": looks + 1, "num_directions": count},
-        "single": single,
-        "on_the_way": on_the_way,
-    }
     for row in single:
         print(row)
-    if _OUT.value:
-        Path(_OUT.value).write_text(json.dumps(figures, indent=1) + "\n")
+    numbers = {"number": looks + 1, "num_directions": count}
+    write_results(_OUT.value, looks=numbers, single=single, on_the_way=on_the_way)
     if _FIGURE.value:
         _draw(single, on_the_way, count).savefig(_FIGURE.value, dpi=150)
 

@@ -8,14 +8,12 @@ data. The run that trained the teacher must be there: the run itself, or the one
 prints a table in Markdown, in the order of the arguments.
 """
 
-import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from cake_jax import data, evaluate, load_run
-from cake_jax.arguments import Parser
+from cake_jax.arguments import Parser, write_results
 from cake_jax.random_keys import run_keys
 from cake_jax.report.tables import markdown, percent
 from cake_jax.run import run_folder
@@ -36,9 +34,7 @@ def main() -> None:
     columns = ("teacher_accuracy", "accuracy", "agreement")
     rows = [(folder, *(f"{percent(one[name]):.2f}" for name in columns)) for folder, one in figures.items()]
     print(markdown(("run", "teacher, %", "accuracy, %", "agreement, %"), rows))
-    if flags.out:
-        content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": figures}
-        flags.out.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(flags.out, runs=figures)
 
 
 def measured(folder: Path) -> dict[str, Any]:

@@ -18,8 +18,6 @@ the teacher's logits. Without any effect, these are 50 %.
 """
 
 import io
-import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from cake_jax import data, load_run
-from cake_jax.arguments import Parser
+from cake_jax.arguments import Parser, write_results
 from cake_jax.cli import many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.evaluation.membership import confidence, leakage, likelihood_ratios
@@ -62,9 +60,7 @@ def main() -> None:
     except (CakeError, OSError) as error:
         sys.exit(f"error: {error}")
     print("\n\n".join(tables(figures)))
-    if flags.out:
-        content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "models": figures}
-        flags.out.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(flags.out, models=figures)
 
 
 def _make_runs(flags: Any, dataset: data.Dataset, others: list[str]) -> np.ndarray:

@@ -61,14 +61,16 @@ def main() -> None:
                 checkpoint.save_model(folder / "teacher", trained(dataset, noise, int(seed)), _NAME, _OPTIONS)
             arguments = [f"--config.teacher.from_run={folder}", f"--config.seed={seed}", *others]
             jobs[epsilon, seed] = Job("digits", flags.workdir / f"student-{epsilon}-{seed}", arguments)
-    results: list[Any] = list(many_runs.run_all(list(jobs.values())))
+    results = list(many_runs.run_all(list(jobs.values())))
+    made = zip(jobs, results, strict=True)
+    runs = [{"epsilon": epsilon, **one} for (epsilon, _), one in made if isinstance(one, dict)]
+    if runs:
+        print(table(runs))
+        if flags.out:
+            many_runs.write(flags.out, runs)
+        if flags.figure:
+            draw(runs, flags.figure)
     many_runs.end(results)
-    runs = [{"epsilon": epsilon, **one} for (epsilon, _), one in zip(jobs, results, strict=True)]
-    print(table(runs))
-    if flags.out:
-        many_runs.write(flags.out, runs)
-    if flags.figure:
-        draw(runs, flags.figure)
 
 
 def noise_multiplier(epsilon: float) -> float:

@@ -11,8 +11,6 @@ The script prints tables in Markdown: accuracies under attack, accuracies of the
 were made for one, and accuracy and agreement under corruptions.
 """
 
-import json
-import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -21,7 +19,7 @@ import jax
 import numpy as np
 
 from cake_jax import data, load_run
-from cake_jax.arguments import Parser
+from cake_jax.arguments import Parser, write_results
 from cake_jax.evaluation.robustness import TRANSFERRED, robustness
 from cake_jax.report.tables import markdown, percent, spread
 from cake_jax.run.run_folder import saved_data
@@ -44,10 +42,7 @@ def main() -> None:
     except (CakeError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print("\n\n".join(tables(seeds, epsilons)))
-    if flags.out:
-        command = shlex.join([Path(sys.executable).name, *sys.argv])
-        content = {"command": command, "epsilons": epsilons, "examples": flags.examples, "seeds": seeds}
-        flags.out.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(flags.out, epsilons=epsilons, examples=flags.examples, seeds=seeds)
 
 
 def _of_seed(students: list[str], seed: str, epsilons: list[float], examples: int) -> dict[str, Any]:

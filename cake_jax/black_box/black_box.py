@@ -15,7 +15,7 @@ from cake_jax.black_box.answer_kinds import checked_answers, empty_answers, to_l
 from cake_jax.black_box.endpoint import Endpoint, Unanswered
 from cake_jax.black_box.ledger import Ledger, Request, Terms, digests
 from cake_jax.black_box.settings import QuerySettings
-from cake_jax.black_box.sources import as_source
+from cake_jax.black_box.sources import as_ask
 from cake_jax.teachers.teacher import Teacher
 from cake_jax.types import Array, CakeError, DataSpec, first_line
 
@@ -60,8 +60,8 @@ class BlackBox:
         """
         self.spec, self.answers = spec, settings.answers
         self._settings = settings
-        self._source = as_source(source, spec, settings)
-        self._pixels = settings.pixels and self._source.takes_pixels
+        self._ask = as_ask(source, spec, settings)
+        self._pixels = settings.pixels and not isinstance(source, Teacher)
         self._ledger = Ledger(ledger, Terms(spec, settings.answers, self._pixels))
         self._rate = _RateLimit(settings.rows_per_second, settings.requests_per_second)
         self._lock = threading.Lock()
@@ -171,7 +171,7 @@ class BlackBox:
         """Sends a request once."""
         self._rate.wait(len(x))
         try:
-            return self._source.ask(x, key)
+            return self._ask(x, key)
         except _TEMPORARY as error:
             if _requested_wait(error) > self._settings.max_wait:
                 raise CakeError(

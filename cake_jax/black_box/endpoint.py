@@ -4,7 +4,7 @@ import dataclasses
 import io
 import json
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -45,13 +45,10 @@ class Endpoint:
       headers: Headers of every request, such as the authorization. They are not saved, and no other server gets them.
       timeout: Longest time in seconds without data from the server. After it, the request has failed.
       max_bytes: Size of the longest accepted answer.
-      takes_pixels: True, because an endpoint can take inputs in pixel units.
 
     Raises:
       CakeError: A field is invalid.
     """
-
-    takes_pixels: ClassVar[bool] = True
 
     url: str = dataclasses.field(repr=False)
     body: str = "json"

@@ -1,9 +1,8 @@
 """The sources of a black box's answers: an endpoint, a function or a white-box teacher."""
 
-import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,88 +15,33 @@ from cake_jax.teachers.teacher import Teacher
 from cake_jax.types import Array, CakeError, DataSpec
 
 
-class Source(Protocol):
-    """An object that answers requests, such as an `Endpoint`."""
-
-    @property
-    def takes_pixels(self) -> bool:
-        """Whether it can take inputs in pixel units. If not, it always takes normalised inputs."""
-        ...
-
-    def ask(self, x: np.ndarray, key: str) -> Any:
-        """Sends one request once.
-
-        Args:
-          x: Inputs `[B, *shape]` float32.
-          key: Key of the request. Equal inputs have equal keys.
-
-        Returns:
-          The unchecked answers: labels `[B]`, or scores or logits `[B, K]`.
-
-        Raises:
-          Unanswered, ConnectionError, TimeoutError: The request can be repeated.
-        """
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class FunctionSource:
-    """A function of inputs `[B, *shape]` to answers.
-
-    Attributes:
-      function: The function.
-    """
-
-    takes_pixels: ClassVar[bool] = True
-
-    function: Callable[[np.ndarray], Any]
-
-    def ask(self, x: np.ndarray, key: str) -> Any:
-        """Answers of the function for x `[B, *shape]`. The key is ignored."""
-        return self.function(x)
-
-
-@dataclasses.dataclass(frozen=True)
-class TeacherSource:
-    """A white-box teacher that gives only answers.
-
-    Attributes:
-      teacher: The teacher.
-      answers: Kind of the answers, one of `answer_kinds.KINDS`.
-      max_rows: Number of inputs that smaller requests are padded to.
-    """
-
-    takes_pixels: ClassVar[bool] = False
-
-    teacher: Teacher
-    answers: str
-    max_rows: int
-
-    def ask(self, x: np.ndarray, key: str) -> np.ndarray:
-        """Answers of the teacher for normalised x `[B, *shape]`. The key is ignored."""
-        # All requests have one size, so that the forward pass compiles once.
-        padded = np.zeros((max(len(x), self.max_rows), *x.shape[1:]), np.float32)
-        padded[: len(x)] = x
-        return np.asarray(_answers(self.teacher, padded, self.answers))[: len(x)]
-
-
-def as_source(
+def as_ask(
     source: Callable[[np.ndarray], Any] | Endpoint | Teacher, spec: DataSpec, settings: QuerySettings
-) -> Source:
-    """Returns the `Source` for a function, an endpoint or a teacher.
+) -> Callable[[np.ndarray, str], Any]:
+    """The function `(x [B, *shape] float32, key) -> answers` that sends one request once.
+
+    Equal inputs have equal keys. The answers are unchecked. `Unanswered`, `ConnectionError` and `TimeoutError` mean
+    that the request can be repeated.
 
     Raises:
-      CakeError: The source is something else, or the specification of a teacher is not `spec`.
+      CakeError: The source is no function, endpoint or teacher, or the specification of a teacher is not `spec`.
     """
     if isinstance(source, Teacher):
         if source.spec != spec:
             raise CakeError("teacher: its specification is not the given one; pass teacher.spec")
-        return TeacherSource(source, settings.answers, settings.max_rows)
+        return lambda x, key: _answers_of(source, x, settings)
     if isinstance(source, Endpoint):
-        return source
+        return source.ask
     if isinstance(source, type) or not callable(source):
         raise CakeError(f"source: {checks.shown(source)} is not a function, an Endpoint or a Teacher")
-    return FunctionSource(source)
+    return lambda x, key: source(x)
+
+
+def _answers_of(teacher: Teacher, x: np.ndarray, settings: QuerySettings) -> np.ndarray:
+    # All requests have one size, so that the forward pass compiles once.
+    padded = np.zeros((max(len(x), settings.max_rows), *x.shape[1:]), np.float32)
+    padded[: len(x)] = x
+    return np.asarray(_answers(teacher, padded, settings.answers))[: len(x)]
 
 
 @functools.partial(jax.jit, static_argnums=2)

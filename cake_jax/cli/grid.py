@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cake_jax import checks
 from cake_jax.types import CakeError
 
 # Fields on which a run's teacher depends.
@@ -91,8 +92,7 @@ def points(fields: dict[str, list[str]], count: int = 0, seed: int = 0) -> list[
     for field, values in fields.items():
         if len(set(values)) < len(values):
             raise CakeError(f"{field}: {','.join(values)} has a value twice")
-    if count < 0:
-        raise CakeError(f"random: {count} is below 0")
+    checks.not_negative("random", count)
     combined = itertools.product(*([(field, value) for value in values] for field, values in fields.items()))
     grid = list(map(Point, combined))
     return random.Random(seed).sample(grid, min(count, len(grid))) if count else grid

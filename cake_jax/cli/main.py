@@ -61,8 +61,10 @@ def main() -> None:
 
 
 def _run(argv: list[str]) -> int:
+    given = argv
     try:
-        rest, options = command_line.without_model_options(shipped_configs.with_paths(argv))
+        given = shipped_configs.with_paths(argv)
+        rest, options = command_line.without_model_options(given)
         sys.argv = rest  # config_flags reads the overrides from here
         unknown = flags.FLAGS(rest)[1:]
         if unknown:
@@ -76,7 +78,7 @@ def _run(argv: list[str]) -> int:
         config_lib.check_fields(_CONFIG.value)
     except Exception as error:  # absl and config files raise errors of any type
         known = _unknown_field(argv, error) or _wrong_value(error)
-        known = known or (None if isinstance(error, CakeError) else _missing_file(argv))
+        known = known or (None if isinstance(error, CakeError) else _missing_file(given))
         return _fail(known or _error_of_config_file(error), 2)
     if _PROCESSES.value:
         return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)

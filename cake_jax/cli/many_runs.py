@@ -1,7 +1,6 @@
 """Several runs, each in a process of its own. The scripts that start or compare several runs share this module."""
 
 import argparse
-import json
 import os
 import queue
 import shlex
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from cake_jax import checks, config as config_lib, data, stopping
-from cake_jax.arguments import Parser
+from cake_jax.arguments import Parser, write_results
 from cake_jax.cli import command_line
 from cake_jax.report import Record
 from cake_jax.report.side_by_side import FinishedRun
@@ -31,6 +30,7 @@ from cake_jax.run.run_folder import (
     flat,
     load_run,
     saved_config,
+    saved_data,
     saved_results,
 )
 from cake_jax.stores.metrics import MetricsLog
@@ -243,11 +243,11 @@ def record(folder: Path) -> Record:
     """
     logging.set_verbosity(logging.ERROR)
     loaded = load_run(folder)
-    fields = saved_config(folder)["dataset"]
-    is_plane = loaded.teacher is not None and loaded.teacher.spec.shape == (2,)
-    dataset = data.load(data.DataSettings(fields["name"], fields["data_dir"])) if is_plane else None
+    teacher, settings = loaded.teacher, saved_data(folder)
+    is_plane = teacher is not None and teacher.spec.shape == (2,) and settings.name != "none"
+    dataset = data.load(settings, teacher.spec) if teacher is not None and is_plane else None
     log = MetricsLog(folder / METRICS)
-    return Record(folder, loaded.results or {}, log, loaded.teacher, loaded.student, loaded.samples, dataset)
+    return Record(folder, loaded.results or {}, log, teacher, loaded.student, loaded.samples, dataset)
 
 
 def finished(folders: Sequence[str | Path]) -> list[FinishedRun]:
@@ -286,5 +286,4 @@ def write(path: Path, runs: list[dict[str, Any]]) -> None:
         {**run, "environment": {name: value for name, value in run["environment"].items() if name != "command"}}
         for run in runs
     ]
-    content = {"command": shlex.join([Path(sys.executable).name, *sys.argv]), "runs": kept}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_results(path, runs=kept)

@@ -94,9 +94,8 @@ def default() -> ConfigDict:
     config.synthesis.decay_magnitude = 4.0  # number of decades by which the step size falls
     config.synthesis.optimizer = "sgd"  # sgd or adam
     config.synthesis.langevin_temperature = config_dict.placeholder(float)  # T_L; None takes the method's value
-    config.synthesis.clip = (
-        False  # whether samples of CAKE, LAKE, naive and inversion stay in the valid range of pixels
-    )
+    # Whether samples of CAKE, LAKE, naive and inversion stay in the valid range of pixels.
+    config.synthesis.clip = False
     config.synthesis.precision = "float32"  # precision of the teacher's arithmetic: float32 or bf16
     config.synthesis.start = "normal"  # a name in cake_jax.starts.STARTS; all but normal are for images
     config.synthesis.candidates = 1  # number of starts drawn for each sample; the teacher chooses one of its class

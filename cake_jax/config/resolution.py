@@ -258,10 +258,10 @@ def _student(config: ConfigDict, spec: DataSpec) -> StudentSettings:
     views = check_views(ViewSettings(**fields), spec)
     if section.from_run:
         folder = model_folder(section.from_run, STUDENT)
-        about = checkpoint.model_info(folder)
-        if DataSpec.from_dict(about["spec"]) != spec:
+        about = checkpoint.model_info(folder)["model"]
+        if checkpoint.model_spec(folder) != spec:
             raise CakeError(f"student.from_run: the student in {folder} was trained for other data")
-        if ModelSettings(**about["model"]).create(spec) != model.create(spec):
+        if ModelSettings(about["name"], about["options"]).create(spec) != model.create(spec):
             raise CakeError(f"student.from_run: {folder} holds another architecture; set student.model as in that run")
     return StudentSettings(model, training, loss, views, section.memory_gb * 2**30, section.from_run)
 

@@ -37,7 +37,6 @@ SOURCES: dict[str, Source] = {
     "npz": npz.NPZ,
     "none": none.NO_DATA,
 }
-NAMES = SOURCES.keys()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +44,7 @@ class DataSettings:
     """The choice of a data set, as `config.dataset` has it.
 
     Attributes:
-      name: One of `NAMES`.
+      name: A name in `SOURCES`.
       data_dir: A folder or file, if the data set has one. For sets of tensorflow-datasets, the folder of prepared sets,
         or empty for TFDS's own default. For `tiny_imagenet` and `imagenet12`, the folder that holds a folder of that
         name. For `folder`, the folder that holds `train/`. For `npz`, the file.
@@ -214,7 +213,6 @@ def _source(settings: DataSettings) -> Source:
 
 
 __all__ = [
-    "NAMES",
     "SOURCES",
     "DataSettings",
     "Dataset",

@@ -28,22 +28,23 @@ def path_of(name: str, state: str, suffix: str) -> Path:
     return cache_folder("data") / f"{name}-{hashlib.sha256(os.fsencode(state)).hexdigest()[:16]}.{suffix}"
 
 
-def read_examples(path: Path, count: int) -> Examples | None:
-    """The images and labels that `write_examples` wrote. None if the file is missing or damaged, or has not `count`."""
-    try:
-        # NumPy does not close a damaged file that it opened itself.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
-    except Exception:  # a damaged file may raise any error
-        return None
-    return (images, labels) if len(images) == len(labels) == count else None
+def examples(path: Path, count: int, rows: np.ndarray, decode: Callable[[], Examples]) -> Examples:
+    """Some of the `count` decoded images and their labels, from a cache file.
 
-
-def write_examples(path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Writes decoded images and their labels. Does nothing if the cache folder cannot be written."""
-    content = io.BytesIO()
-    np.savez(content, images=images, labels=labels)
-    _write(path, content.getvalue())
+    If the file is missing or damaged, or has another number of images, `decode` makes the images and labels of the
+    rows. If these are all rows, they are cached.
+    """
+    # A damaged file may raise any error. NumPy does not close one that it opened itself.
+    with contextlib.suppress(Exception), open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+        images, labels = arrays["images"], arrays["labels"]
+        if len(images) == len(labels) == count:
+            return images[rows], labels[rows]
+    images, labels = decode()
+    if np.array_equal(rows, np.arange(count)):
+        content = io.BytesIO()
+        np.savez(content, images=images, labels=labels)
+        _write(path, content.getvalue())
+    return images, labels
 
 
 def spec(path: Path, measure: Callable[[], DataSpec]) -> DataSpec:

@@ -12,7 +12,7 @@ from cake_jax.data import cache
 from cake_jax.data.image_files import decode, suffixes
 from cake_jax.errors import printable
 from cake_jax.files import check_unpacked, leads_outside, read
-from cake_jax.types import CakeError, CakeWarning, first_line
+from cake_jax.types import CakeError, CakeWarning, Examples, first_line
 
 _ANNOTATIONS = "val_annotations.txt"
 
@@ -123,7 +123,7 @@ def _annotated(folder: Path, root: Path, classes: tuple[str, ...]) -> Split:
         labels.append(classes.index(label))
     if not files:
         raise CakeError(f"{path}: empty; it must name the image files and their classes")
-    present = tuple(name for place, name in enumerate(classes) if place in set(labels))
+    present = tuple(classes[label] for label in sorted(set(labels)))
     return Split(root, tuple(files), np.array(labels, np.int32), present)
 
 
@@ -142,9 +142,15 @@ def read_images(split: Split, image_size: int, channels: int, rows: np.ndarray) 
     """
     count = len(split.files)
     path = cache.path_of(f"folder-{split.root.name}", state(split, image_size, channels), "npz")
-    cached = cache.read_examples(path, count)
-    if cached:
-        return cached[0][rows]
+
+    def decoded() -> Examples:
+        return _decoded(split, image_size, channels, rows), split.labels[rows]
+
+    return cache.examples(path, count, rows, decoded)[0]
+
+
+def _decoded(split: Split, image_size: int, channels: int, rows: np.ndarray) -> np.ndarray:
+    """Reads some images of a split from their files."""
     first, *others = [split.files[row] for row in rows]
     one = decode(first, image_size, channels)
     if not image_size:
@@ -162,10 +168,7 @@ def read_images(split: Split, image_size: int, channels: int, rows: np.ndarray) 
 
     with ThreadPoolExecutor() as pool:
         images = [one, *pool.map(like_the_first, others)]
-    stacked = np.stack(images)
-    if np.array_equal(rows, np.arange(count)):
-        cache.write_examples(path, stacked, split.labels)
-    return stacked
+    return np.stack(images)
 
 
 def state(split: Split, image_size: int, channels: int) -> str:

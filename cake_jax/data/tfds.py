@@ -113,13 +113,7 @@ def _read(builder: Any, split: str, rows: np.ndarray | None) -> Examples:
     count = builder.info.splits[split].num_examples
     wanted = np.arange(count) if rows is None else rows
     path = cache.path_of(f"{builder.name}-{split}", state, "npz")
-    cached = cache.read_examples(path, count)
-    if cached:
-        return cached[0][wanted], cached[1][wanted]
-    images, labels = _decode(builder, split, wanted)
-    if np.array_equal(wanted, np.arange(count)):
-        cache.write_examples(path, images, labels)
-    return images, labels
+    return cache.examples(path, count, wanted, lambda: _decode(builder, split, wanted))
 
 
 def _decode(builder: Any, split: str, rows: np.ndarray) -> Examples:

@@ -29,7 +29,7 @@ def interval(
     Source: split conformal prediction (Vovk, Gammerman, Shafer 2005; Lei et al. 2018, arXiv 1604.04173, section 2.2).
     """
     differences = np.sort([_log_odds(agreement) - _log_odds(estimated) for estimated, agreement in known])
-    place = int((len(differences) + 1) * (1 - coverage) / 2 + 1e-9)
+    place = int((len(differences) + 1) * (1 - coverage) / 2 + _ROUNDING)
     if not place:
         return None
     low, high = expit(_log_odds(estimate) + differences[[place - 1, -place]])

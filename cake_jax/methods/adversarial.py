@@ -42,7 +42,7 @@ class AdversarialSettings(GuidedSettings):
     balance: float = 100.0
 
 
-class AdversarialInfo(NamedTuple):
+class DisagreementInfo(NamedTuple):
     """Diagnostics of a round.
 
     Attributes:
@@ -84,8 +84,8 @@ def make_round(
     state, disagreement = train_generator(train_key, state, teacher, jax.device_get(student), settings)
     x = generator_training.draw(sample_key, settings, student.spec, state.params)
     samples = generator_training.answered(teacher, x, settings, batch)
-    info = AdversarialInfo(float(disagreement[0]), float(disagreement[-1]))
-    return Round(state, samples, info, queries(settings, teacher.access, batch))
+    info = DisagreementInfo(float(disagreement[0]), float(disagreement[-1]))
+    return Round(state, samples, info)
 
 
 @functools.partial(jax.jit, static_argnames="settings")

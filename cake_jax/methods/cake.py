@@ -39,7 +39,7 @@ def make_round(
 ) -> Round:
     """Makes mini-batch number `batch`, independently of all others."""
     samples, info = minibatch(key, teacher, settings, batch)
-    return Round(state, samples, info, queries(settings, teacher.access, batch))
+    return Round(state, samples, info)
 
 
 def queries(settings: SynthesisSettings, access: str, batch: int) -> Queries:

@@ -7,7 +7,7 @@ inputs for every step of the student. Here the teacher labels each sample once, 
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,18 +38,6 @@ class DFMESettings(GuidedSettings):
     balance: float = 100.0
 
 
-class DFMEInfo(NamedTuple):
-    """Diagnostics of a round.
-
-    Attributes:
-      disagreement_start: Mean `difference` of student and teacher before the generator's first step.
-      disagreement: Mean `difference` of student and teacher before the generator's last step.
-    """
-
-    disagreement_start: float
-    disagreement: float
-
-
 def prepare(settings: DFMESettings, spec: DataSpec) -> DFMESettings:
     """Checks the settings, and sets the schedule of the step size to constant.
 
@@ -76,8 +64,8 @@ def make_round(
         disagreement.append(value)
     x = generator_training.draw(sample_key, settings, student.spec, state.params)
     samples = generator_training.answered(teacher, x, settings, batch)
-    info = DFMEInfo(float(disagreement[0]), float(disagreement[-1]))
-    return Round(state, samples, info, queries(settings, teacher.access, batch))
+    info = adversarial.DisagreementInfo(float(disagreement[0]), float(disagreement[-1]))
+    return Round(state, samples, info)
 
 
 def queries(settings: DFMESettings, access: str, batch: int) -> Queries:

@@ -95,7 +95,7 @@ def make_round(
     x, target = make_sets(sample_key, state.params, settings, teacher.spec)
     x = x.reshape(-1, *teacher.spec.shape)
     samples = generator_training.answered(teacher, x, settings, batch, target.ravel())
-    return Round(state, samples, diagnose(samples, settings), queries(settings, teacher.access, batch))
+    return Round(state, samples, diagnose(samples, settings))
 
 
 def queries(settings: GenerativeSettings, access: str, batch: int) -> Queries:

@@ -76,7 +76,7 @@ def make_round(
         labels = samples.logits.argmax(-1)
         samples = samples._replace(logits=to_logits(labels, "labels", samples.logits.shape[-1]))
     info = IdealInfo(float(loss), float(intended), float((samples.logits.argmax(-1) == samples.target).mean()))
-    return Round(state, samples, info, label_queries(settings, teacher.access, batch))
+    return Round(state, samples, info)
 
 
 @functools.partial(jax.jit, static_argnames="settings")

@@ -84,7 +84,7 @@ def make_round(
     """
     check_has_statistics(teacher)
     samples, info = minibatch(key, teacher, settings, batch, objective=objective)
-    return Round(state, samples, info, queries(settings, teacher.access, batch))
+    return Round(state, samples, info)
 
 
 def objective(

@@ -37,13 +37,13 @@ class Round(NamedTuple):
       state: The state for the next round.
       samples: `batch_size` samples with the teacher's logits.
       info: A NamedTuple of floats for the log.
-      queries: The numbers of queries in the round.
+      queries: The numbers of queries in the round. The loop over the rounds fills them in, as the method declares them.
     """
 
     state: Any
     samples: SampleBatch
     info: Any
-    queries: Queries
+    queries: Queries = Queries()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,11 @@ class GuideSettings:
         return TrainSettings(schedule="constant", validation_fraction=0.0, **vars(self))
 
 
+def label_queries(settings: SynthesisSettings, access: str, batch: int) -> Queries:
+    """A forward query for each sample: the queries of a method that only labels its samples."""
+    return Queries(forward=settings.batch_size)
+
+
 class Method(NamedTuple):
     """A way to make samples.
 
@@ -86,7 +91,7 @@ class Method(NamedTuple):
         key of the whole synthesis. The teacher gives at least the method's `access`. `student` is the guide student, or
         None if the method has no guide student. `settings` come from `prepare`.
       queries: `(settings, access, batch) -> Queries` declares the queries of round number `batch`, which need no
-        teacher to be counted. `access` is the teacher's access. `make_round` returns the same numbers.
+        teacher to be counted. `access` is the teacher's access. By default one forward query for each sample.
       prepare: `(settings, spec) -> settings` checks the settings, and fills in values that depend on `spec` or on other
         settings. If a value does not fit, it raises a `CakeError` that names the field.
       init: `(key, spec, settings, data) -> state` makes the state before the first round, a pytree of arrays. `data` is
@@ -102,18 +107,13 @@ class Method(NamedTuple):
 
     settings: type[SynthesisSettings]
     make_round: Callable[[Array, Any, Any, Teacher | None, Any, int], Round]
-    queries: Callable[[Any, str, int], Queries]
+    queries: Callable[[Any, str, int], Queries] = label_queries
     prepare: Callable[[Any, DataSpec], Any] = checked
     init: Callable[[Array, DataSpec, Any, Examples | None], Any] = lambda key, spec, settings, data: ()
     access: str = "gradients"
     sequential: bool = False
     guide: Callable[[Any], GuideSettings] | None = None
     reads_data: bool = False
-
-
-def label_queries(settings: SynthesisSettings, access: str, batch: int) -> Queries:
-    """A forward query for each sample: the queries of a method that only labels its samples."""
-    return Queries(forward=settings.batch_size)
 
 
 def total_queries(method: Method, settings: SynthesisSettings, access: str) -> Queries:

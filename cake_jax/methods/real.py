@@ -11,8 +11,8 @@ import numpy as np
 from jax import Array
 
 from cake_jax import checks
-from cake_jax.methods.method import Method, Round, label_queries
-from cake_jax.synthesis import SynthesisSettings, labelled
+from cake_jax.methods.method import Method, Round
+from cake_jax.synthesis import SynthesisSettings, checked, labelled
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, Examples, Queryable
 
@@ -43,10 +43,10 @@ def prepare(settings: RealSettings, spec: DataSpec) -> RealSettings:
     """Returns the settings with 0 steps. Only the number of samples matters.
 
     Raises:
-      CakeError: `hard_label` is unknown.
+      CakeError: A value does not fit.
     """
     checks.one_of("methods.real.hard_label", settings.hard_label, ("data", "teacher"))
-    return dataclasses.replace(settings, num_steps=0)
+    return checked(dataclasses.replace(settings, num_steps=0), spec)
 
 
 def init(key: Array, spec: DataSpec, settings: RealSettings, data: Examples | None) -> Examples:
@@ -66,7 +66,7 @@ def make_round(
     target = classes[rows] if settings.hard_label == "data" else answers
     samples = labelled(x[rows], logits, target.astype(np.int32), settings, batch)
     info = RealInfo(float((answers == classes[rows]).mean()))
-    return Round(state, samples, info, label_queries(settings, teacher.access, batch))
+    return Round(state, samples, info)
 
 
-REAL = Method(RealSettings, make_round, label_queries, prepare, init, access="labels", reads_data=True)
+REAL = Method(RealSettings, make_round, prepare=prepare, init=init, access="labels", reads_data=True)

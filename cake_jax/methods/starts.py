@@ -7,7 +7,7 @@ import dataclasses
 
 from jax import Array
 
-from cake_jax.methods.method import Method, Round, label_queries
+from cake_jax.methods.method import Method, Round
 from cake_jax.synthesis import SynthesisSettings, checked, diagnose, draw_batch, labelled
 from cake_jax.teachers import Teacher
 from cake_jax.types import DataSpec, Queryable
@@ -28,7 +28,7 @@ def make_round(
     """Draws the same start samples as CAKE with one candidate, and lets the teacher label them."""
     x, target = draw_batch(key, settings, teacher.spec, batch)
     samples = labelled(x, teacher.predict(x), target, settings, batch)
-    return Round(state, samples, diagnose(samples, settings), label_queries(settings, teacher.access, batch))
+    return Round(state, samples, diagnose(samples, settings))
 
 
-STARTS = Method(SynthesisSettings, make_round, label_queries, prepare, access="labels")
+STARTS = Method(SynthesisSettings, make_round, prepare=prepare, access="labels")

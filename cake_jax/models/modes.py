@@ -9,6 +9,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax import Array
 
@@ -87,6 +88,12 @@ def init(module: nn.Module, key: Array, x: Any) -> Any:
     """The variables of a Linen module, initialised in evaluation mode for inputs like x `[B, *shape]`."""
     module, given = _in_mode(module, train=False)
     return module.init(key, x, **given)
+
+
+def shapes(module: nn.Module, shape: tuple[int, ...]) -> Any:
+    """Shapes and types of the variables of a Linen module for inputs of a shape. Nothing is computed."""
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return jax.eval_shape(lambda key, x: init(module, key, x), jax.random.key(0), x)
 
 
 def apply(

@@ -3,7 +3,7 @@
 import math
 import statistics
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -62,19 +62,18 @@ def table(runs: list[dict[str, Any]], *, heading: str = "method") -> str:
     return markdown(header, rows)
 
 
-def rank_correlation(runs: list[dict[str, Any]]) -> float | None:
-    """Spearman's rank correlation of the agreement on starts with the agreement on the test set, over all runs.
+def rank_correlation(pairs: Sequence[tuple[float | None, float | None]]) -> float | None:
+    """Spearman's rank correlation of an agreement without data with the agreement on the test set, over runs.
 
     It tells how well the figure that needs no data orders students.
 
     Args:
-      runs: See `table`.
+      pairs: Both agreements of each run.
 
     Returns:
       The correlation, from -1 to 1. None if fewer than three runs have both figures, or if all have the same figure.
     """
-    pairs = [(percent(run.starts_agreement), percent(run.agreement)) for run in map(run_figures, runs)]
-    known = [pair for pair in pairs if not any(map(math.isnan, pair))]
+    known = [pair for pair in pairs if None not in pair]
     if len(known) < 3 or any(len(set(values)) == 1 for values in zip(*known, strict=True)):
         return None
     return float(stats.spearmanr(*zip(*known, strict=True)).statistic)

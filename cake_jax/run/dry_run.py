@@ -6,7 +6,6 @@ gradient with respect to the input costs as much as two answers, and a training 
 leaves out compilation, augmentation, the samples' own arithmetic, and the time of a remote teacher.
 """
 
-import functools
 from pathlib import Path
 
 import flax.linen as nn
@@ -159,8 +158,7 @@ def _teacher_model(settings: TeacherSettings) -> ModelSettings:
 def _abstract(model: ModelSettings, spec: DataSpec) -> Teacher:
     """A model whose variables have shapes and types, but no values."""
     module = model.create(spec)
-    variables = jax.eval_shape(functools.partial(modes.init, module), jax.random.key(0), _shape(spec.shape))
-    return Teacher(variables, LinenApply(module), spec)
+    return Teacher(modes.shapes(module, spec.shape), LinenApply(module), spec)
 
 
 def _answer_flops(model: Teacher) -> float:

@@ -128,7 +128,7 @@ def _run_stages(
         warn(warning_signs.of_results(of_teacher["test_accuracy"], of_student["test_agreement"], num_classes))
         ledger = {"queries": box.queries} if box else None
         # The agreement without data takes seconds, so it is left out if there is a better one.
-        is_measured = collected["student"]["test_agreement"] is not None
+        is_measured = of_student["test_agreement"] is not None
         on_starts = None if box or is_measured else starts_agreement(student, teacher)
         results = {**names, **collected, "starts_agreement": on_starts, "ledger": ledger, "warnings": signs}
         both = (("teacher", of_teacher), ("student", of_student))

@@ -18,7 +18,6 @@ from cake_jax.teachers import Teacher
 
 # The student's results: their names in `results.json`, and their names in `evaluation.evaluate`.
 _STUDENT_FIGURES = {"test_accuracy": "accuracy", "test_agreement": "agreement", "test_kl": "kl"}
-_PER_CLASS = {"test_accuracy_per_class": "per_class_accuracy"}
 
 
 def collect(
@@ -28,7 +27,7 @@ def collect(
     store: SampleStore,
     figures: dict[str, Any],
     log: MetricsLog,
-    baseline: dict[str, Any] | None = None,
+    baseline: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """The content of `results.json` without the config's name. A value that was not measured is None.
 
@@ -51,10 +50,6 @@ def collect(
     }
     seconds = {stage: float(log.total(stage, "seconds")) for stage in ("teacher", "synthesis", "student")}
     steps = [entry["num_steps"] for entry in store.entries.values()]
-
-    def named(names: dict[str, str]) -> dict[str, Any]:
-        return {name: of_student.pop(figure, None) for name, figure in names.items()}
-
     of_student.pop("teacher_accuracy", None)
     return {
         "method": settings.method,
@@ -64,9 +59,9 @@ def collect(
             "num_params": teacher.num_params if teacher else None,
         },
         "student": {
-            **named(_STUDENT_FIGURES),
+            **{name: of_student.pop(figure, None) for name, figure in _STUDENT_FIGURES.items()},
             "grid_agreement": grid_agreement(student, teacher),
-            **named(_PER_CLASS),
+            "test_accuracy_per_class": of_student.pop("per_class_accuracy", None),
             # Values of evaluators that a user has added.
             **{f"test_{name}": value for name, value in of_student.items()},
             "num_params": student.num_params if student else None,

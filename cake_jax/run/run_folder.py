@@ -92,19 +92,10 @@ def load_run(folder: str | Path) -> Run:
     return Run(teacher, student, SampleStore(folder / SAMPLES), saved_results(folder))
 
 
-def load_model(folder: str | Path) -> Teacher:
-    """Loads one model: the folder `teacher` or `student` of a run.
-
-    Raises:
-      CakeError: The folder holds no model, or the model is damaged.
-    """
-    return checkpoint.load_model(Path(folder))
-
-
 def load(folder: str | Path) -> Run | Teacher:
     """Loads the model if the folder holds one, else the run."""
     if checkpoint.has_model(Path(folder)):
-        return load_model(folder)
+        return checkpoint.load_model(folder)
     if not (Path(folder) / CONFIG).exists():
         raise CakeError(f"{folder}: neither a run nor a model")
     return load_run(folder)
@@ -170,7 +161,7 @@ def saved_data(folder: Path) -> DataSettings:
     """
     section = saved_config(folder)["dataset"]
     names = [field.name for field in dataclasses.fields(DataSettings)]
-    return DataSettings(**{name: section[name] for name in names if name != "shape"})
+    return DataSettings(**{name: section[name] for name in names if name in section and name != "shape"})
 
 
 def saved_temperature(folder: Path) -> float:
@@ -216,7 +207,7 @@ def finished_results(workdir: Path, document: Mapping[str, Any]) -> dict[str, An
     """
     results = saved_results(workdir)
     if results is not None:
-        _check_claim(workdir, json.loads(json.dumps(document)))
+        _check_claim(workdir, document)
     return results
 
 
@@ -234,11 +225,11 @@ def claim(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> bool:
     Raises:
       CakeError: The folder holds another run, or files that are not a run.
     """
-    path, wanted = workdir / CONFIG, json.loads(json.dumps(document))
+    path = workdir / CONFIG
     if overwrite and path.exists():
         _empty(workdir)
-    _check_claim(workdir, wanted)
-    holds_run, content = _holds_run(workdir), json.dumps(wanted, indent=1).encode()
+    _check_claim(workdir, document)
+    holds_run, content = _holds_run(workdir), json.dumps(document, indent=1).encode()
     if not path.exists() or path.read_bytes() != content:
         workdir.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
@@ -275,11 +266,10 @@ def locked(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> Itera
       CakeError: Another process has the lock, or the folder cannot be claimed. Then the folder is unchanged.
     """
     if not (overwrite and (workdir / CONFIG).exists()):
-        _check_claim(workdir, json.loads(json.dumps(document)))
+        _check_claim(workdir, document)
     workdir.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(workdir / _LOCK, timeout=0):
-            yield
+        held = FileLock(workdir / _LOCK).acquire(timeout=0)
     except Timeout as error:
         raise CakeError(
             f"{workdir}: another process works on this run; wait until it ends, or use another --workdir. If there is "
@@ -287,6 +277,8 @@ def locked(workdir: Path, document: Mapping[str, Any], overwrite: bool) -> Itera
         ) from error
     except NotImplementedError as error:
         raise CakeError(f"{workdir}: the file system has no locks; use a --workdir on another one") from error
+    with held:
+        yield
 
 
 def _empty(workdir: Path) -> None:

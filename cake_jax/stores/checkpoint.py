@@ -3,7 +3,6 @@
 No other module uses Orbax. If a run has several processes, each of them must make the same calls. Orbax lets one write.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -95,19 +94,18 @@ def model_spec(folder: Path) -> DataSpec:
         raise CakeError(f"{folder / _MODEL}: {first_line(error)}") from error
 
 
-def load_model(folder: Path) -> Teacher:
-    """Loads a model that `save_model` saved.
+def load_model(folder: str | Path) -> Teacher:
+    """Loads one model: the folder `teacher` or `student` of a run.
 
     Raises:
       DamagedError: The variables are damaged.
       CakeError: The folder has no finished model, its description is damaged, or the model cannot be made.
     """
+    folder = Path(folder)
     spec, about = model_spec(folder), model_info(folder)["model"]
     try:
         module = models.create(about["name"], spec, about["options"])
-        x = jax.ShapeDtypeStruct((1, *spec.shape), np.float32)
-        shapes = jax.eval_shape(functools.partial(modes.init, module), jax.random.key(0), x)
-        variables = _load(folder / _VARIABLES, shapes)
+        variables = _load(folder / _VARIABLES, modes.shapes(module, spec.shape))
     except DamagedError as error:
         raise DamagedError(f"{folder / _VARIABLES}: damaged; train the model again: {error}") from error
     except CakeError as error:

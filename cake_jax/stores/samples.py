@@ -181,29 +181,7 @@ class SampleStore:
         Raises:
           CakeError: A shard is missing or damaged, or no sample has such a step size.
         """
-        return self._join(self.with_step_size(min_step_size, max_step_size), memory_limit)
-
-    def with_step_size(self, low: float | None, high: float | None) -> list[int]:
-        """The numbers of the mini-batches whose step size lies in a closed range. None is no limit.
-
-        Raises:
-          CakeError: There are none.
-        """
-        # Step sizes are stored as float32. Limits are rounded likewise, or a limit of 0.1 might exclude 0.1.
-        least, most = np.float32(0.0 if low is None else low), np.float32(np.inf if high is None else high)
-        kept = [batch for batch, entry in self.entries.items() if least <= np.float32(entry["step_size"]) <= most]
-        if not kept:
-            raise CakeError(
-                f"{self.folder}: no samples with a step size from {least} to {most}; the store has {self.count} in "
-                "total"
-            )
-        return kept
-
-    def count_of(self, batches: Iterable[int]) -> int:
-        """The number of samples in these mini-batches."""
-        return sum(self.entries[batch]["count"] for batch in batches)
-
-    def _join(self, batches: list[int], memory_limit: float) -> SampleBatch:
+        batches = self.with_step_size(min_step_size, max_step_size)
         count = self.count_of(batches)
         first = self.read(batches[0])
         in_memory = sum(field[0].nbytes for field in first) * count <= memory_limit
@@ -226,6 +204,26 @@ class SampleStore:
                     raise CakeError(f"{self.folder}: mini-batches {batches[0]} and {batch} have other shapes")
                 field[start:end] = part
         return joined
+
+    def with_step_size(self, low: float | None, high: float | None) -> list[int]:
+        """The numbers of the mini-batches whose step size lies in a closed range. None is no limit.
+
+        Raises:
+          CakeError: There are none.
+        """
+        # Step sizes are stored as float32. Limits are rounded likewise, or a limit of 0.1 might exclude 0.1.
+        least, most = np.float32(0.0 if low is None else low), np.float32(np.inf if high is None else high)
+        kept = [batch for batch, entry in self.entries.items() if least <= np.float32(entry["step_size"]) <= most]
+        if not kept:
+            raise CakeError(
+                f"{self.folder}: no samples with a step size from {least} to {most}; the store has {self.count} in "
+                "total"
+            )
+        return kept
+
+    def count_of(self, batches: Iterable[int]) -> int:
+        """The number of samples in these mini-batches."""
+        return sum(self.entries[batch]["count"] for batch in batches)
 
     def totals(self) -> Mapping[str, int]:
         """The numbers of teacher queries that the samples cost, `forward` and `gradient`."""

@@ -13,9 +13,6 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from cake_jax import checks
-from cake_jax.types import CakeError
-
 # Optax transformations with learning rate 1. The step size multiplies their update.
 OPTIMIZERS = {"sgd": lambda: optax.scale(-1.0), "adam": lambda: optax.chain(optax.scale_by_adam(), optax.scale(-1.0))}
 
@@ -91,23 +88,3 @@ def step(
         x += jnp.sqrt(2.0 * step_size * temperature) * noise
     info = LangevinInfo(gradient_norm=optax.tree.norm(gradient))
     return LangevinState(x, opt_state, state.step + 1), info
-
-
-def check_optimizer(optimizer: str, temperature: float) -> None:
-    """Refuses an optimizer and a temperature that do not go together.
-
-    With noise and another optimizer than SGD, the stationary distribution would not be the one that the loss defines.
-
-    Args:
-      optimizer: A name in `OPTIMIZERS`.
-      temperature: Langevin temperature T_L.
-
-    Raises:
-      CakeError: The name is unknown, T_L is negative, or T_L is above 0 and the optimizer is not `sgd`.
-    """
-    checks.one_of("synthesis.optimizer", optimizer, OPTIMIZERS)
-    checks.not_negative("synthesis.langevin_temperature", temperature)
-    if temperature and optimizer != "sgd":
-        raise CakeError(
-            "synthesis.optimizer: Langevin noise needs 'sgd'; use it or set synthesis.langevin_temperature to 0"
-        )

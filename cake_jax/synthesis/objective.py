@@ -72,7 +72,7 @@ def loss(logits: Array, x: Array, target: Array, mask: Array, settings: Synthesi
             temperature=settings.snn_temperature,
             mask=masks.reshape(-1),
         )
-        total += weights.contr * 0.5 * groups**2 / snn
+        total += weights.contr * 0.5 * groups**2 / jnp.where(snn > 0, snn, jnp.inf)  # 0 if no sample has a mate
     if weights.entropy:
         total += weights.entropy * losses.negative_entropy(batch_mean(jax.nn.softmax(logits), mask, settings))
     return total

@@ -11,7 +11,7 @@ from jax import Array
 
 from cake_jax import checks, schedules
 from cake_jax.precision import PRECISIONS
-from cake_jax.starts import STARTS, Start, check as check_start
+from cake_jax.starts import STARTS, check as check_start
 from cake_jax.synthesis import langevin
 from cake_jax.synthesis.priors import PRIORS, Prior
 from cake_jax.synthesis.targets import TARGETS, Targets
@@ -163,34 +163,37 @@ def checked(settings: S, spec: DataSpec) -> S:
     settings = _with_whole_sets(settings, spec.num_classes)
     checks.one_of("synthesis.schedule", settings.schedule, schedules.SYNTHESIS_SCHEDULES)
     checks.one_of("synthesis.precision", settings.precision, PRECISIONS)
+    checks.one_of("synthesis.optimizer", settings.optimizer, langevin.OPTIMIZERS)
+    checks.not_negative("synthesis.langevin_temperature", settings.langevin_temperature)
+    if settings.langevin_temperature and settings.optimizer != "sgd":
+        # The stationary distribution would not be the one that the loss defines.
+        raise CakeError(
+            "synthesis.optimizer: Langevin noise needs 'sgd'; use it or set synthesis.langevin_temperature to 0"
+        )
+    groups, classes = settings.num_groups, spec.num_classes
     if isinstance(settings.contrastive, str):
         checks.one_of("synthesis.contrastive", settings.contrastive, CONTRASTIVE)
+    else:
+        logits = jax.ShapeDtypeStruct((groups, classes), np.float32)
+        _check_function("synthesis.contrastive", settings.contrastive, logits, ())
     if isinstance(settings.targets, str):
         checks.one_of("synthesis.targets", settings.targets, TARGETS)
+    else:
+        _check_function("synthesis.targets", lambda key: settings.draw_targets(key, classes, groups), _KEY, (groups,))
     if isinstance(settings.start, str):
         check_start(settings.start, spec, "synthesis.start")
+    else:
+        shape = (groups, *spec.shape)
+        _check_function("synthesis.start", lambda key: settings.draw_start(key, groups, spec), _KEY, shape)
     if settings.contrastive == "snn" and settings.num_sets < 2:
         raise CakeError(
             "synthesis.contrastive: 'snn' needs at least two sets in a mini-batch; raise synthesis.batch_size"
         )
-    for prior, _ in settings.weights.priors:
+    for prior, weight in (("tv", settings.weights.tv), *settings.weights.priors):
         if isinstance(prior, str):
             checks.one_of("synthesis.weights", prior, PRIORS)
-    named = ("tv", *(prior for prior, weight in settings.weights.priors if isinstance(prior, str) and weight))
-    for name in named if settings.weights.tv else named[1:]:
-        if PRIORS[name].needs_images and not spec.is_image:
-            raise CakeError(f"synthesis.weights.{name}: inputs of shape {spec.shape} are no images; set it to 0")
-    langevin.check_optimizer(settings.optimizer, settings.langevin_temperature)
-    groups, classes = settings.num_groups, spec.num_classes
-    if not isinstance(settings.start, str):
-        draw_start = settings.start
-        _check_function("synthesis.start", lambda key: draw_start(key, groups, spec), _KEY, (groups, *spec.shape))
-    if not isinstance(settings.targets, str):
-        draw_targets = settings.targets
-        _check_function("synthesis.targets", lambda key: draw_targets(key, classes, groups), _KEY, (groups,))
-    if not isinstance(settings.contrastive, str):
-        logits = jax.ShapeDtypeStruct((groups, classes), np.float32)
-        _check_function("synthesis.contrastive", settings.contrastive, logits, ())
+            if weight and PRIORS[prior].needs_images and not spec.is_image:
+                raise CakeError(f"synthesis.weights.{prior}: inputs of shape {spec.shape} are no images; set it to 0")
     return settings
 
 
@@ -230,6 +233,3 @@ def _with_whole_sets(settings: S, num_classes: int) -> S:
         return settings
     warnings.warn("; ".join(changed), CakeWarning, stacklevel=3)
     return dataclasses.replace(settings, num_groups=groups, batch_size=size)
-
-
-__all__ = ["CONTRASTIVE", "Start", "SynthesisSettings", "Weights", "checked"]

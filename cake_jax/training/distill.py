@@ -43,8 +43,8 @@ def distill(
       loss: The loss of the student's logits and the teacher's labels, `(logits [B, K], Labels) -> [B]`.
       views: Whether the teacher labels each batch anew, and how the batch is changed before.
       teacher: The teacher, if `views.ask` is set: a `Teacher` or a `BlackBox`.
-      spec: Specification of the student's inputs. By default shape and number of classes are those of the samples, and
-        pixels equal normalised units.
+      spec: Specification of the student's inputs. By default that of `teacher`. Without a teacher, shape and number of
+        classes are those of the samples, and pixels equal normalised units.
 
     Returns:
       The trained student as a `Teacher`.
@@ -55,7 +55,8 @@ def distill(
     key = random_keys.as_key(key)
     checks.kind("samples", samples, SampleBatch, "a SampleBatch, as cake_jax.synthesize returns it")
     checks.kind("settings", settings, TrainSettings, "a TrainSettings")
-    spec = _spec_of(samples) if spec is None else spec
+    if spec is None:
+        spec = getattr(teacher, "spec", None) or _spec_of(samples)
     checks.kind("spec", spec, DataSpec, "a DataSpec")
     x, logits = (as_array(part, "samples").astype(np.float32, copy=False) for part in (samples.x, samples.logits))
     if x.shape[1:] != spec.shape or not len(x) or logits.shape != (len(x), spec.num_classes):

@@ -35,6 +35,7 @@ SMOKE = "--config=configs/two_moons.py:smoke"
         (["--config=configs/nope.py"], "config: there is no file configs/nope.py"),
         (["--config=configs/digit.py"], "config: there is no file configs/digit.py; did you mean configs/digits.py?"),
         ([DIGITS, "--nope"], "'nope'"),
+        (["--config=digits", "--nope"], "'nope'"),
         ([DIGITS, "stray"], "'stray' is no flag"),
         ([], "name a config: --config="),
     ],

@@ -76,6 +76,7 @@ def test_labels_that_do_not_fit_are_refused(labels, message):
             "x: each input has shape (3, 4, 5), not (4, 5, 3); move the channels to the last axis",
         ),
         (np.zeros((2, 5, 4, 3)), "x: each input has shape (5, 4, 3), not (4, 5, 3)"),
+        (np.zeros((0, 4, 5, 3)), "x: there are no inputs"),
         (np.full((2, 4, 5, 3), np.nan), "x: not all inputs are finite"),
         (
             np.full((2, 4, 5, 3), 255.0),
@@ -83,7 +84,7 @@ def test_labels_that_do_not_fit_are_refused(labels, message):
             "from 0 to 1",
         ),
     ],
-    ids=["channels first", "another size", "NaN", "pixels"],
+    ids=["channels first", "another size", "none", "NaN", "pixels"],
 )
 def test_inputs_that_do_not_fit_are_refused(x, message):
     assert message_of(as_inputs, x, IMAGES) == message

@@ -8,7 +8,7 @@ from counting import Counting
 from small_zeroth_order import make_round, prepared
 from smooth_teacher import logits_of
 
-from cake_jax.methods.zeroth_order import boundary_pairs
+from cake_jax.methods.zeroth_order import boundary_pairs, queries
 from cake_jax.methods.zeroth_order.boundary_pairs import bisect, draw_pairs
 
 
@@ -77,7 +77,7 @@ def test_labels_alone_lead_to_pairs(batch_size, pairs):
     """Three bisections. If the number of samples is odd, the last pair lacks its second sample."""
     settings, teacher = prepared(batch_size=batch_size, num_groups=1), Counting(labels_of, access="labels")
     result = make_round(teacher, settings, 2)
-    assert result.queries.forward == teacher.queries == batch_size + pairs * 3
+    assert queries(settings, "labels", 2).forward == teacher.queries == batch_size + pairs * 3
     samples = result.samples
     assert samples.num_samples == batch_size
     np.testing.assert_array_equal(samples.set_index, 2 * pairs + np.repeat(np.arange(pairs), 2)[:batch_size])

@@ -76,9 +76,7 @@ def test_inversion_declares_the_queries_of_its_rounds():
     module = models.create("mlp", PLANE, {"width": 8, "batch_norm": True})
     state = trainer.init(KEY, module, PLANE, DISTILLATION)
     teacher = from_linen(module, {"params": state.params, **state.model_state}, PLANE)
-    settings = prepared("inversion")
-    assert rounds_of("inversion", teacher, settings) == declared("inversion", settings, "statistics")
-    assert declared("inversion", settings, "statistics") == [Queries(forward=40, gradient=120)] * 3
+    assert rounds_of("inversion", teacher, prepared("inversion")) == [Queries(forward=40, gradient=120)] * 3
 
 
 @pytest.mark.parametrize("access", ["labels", "scores"])

@@ -42,6 +42,12 @@ def test_real_refuses_an_unknown_hard_label():
     assert message == "methods.real.hard_label: 'nope' is not one of data, teacher"
 
 
+@pytest.mark.filterwarnings("ignore:synthesis.batch_size")
+def test_the_rounds_of_real_are_whole_sets():
+    settings = methods.get("real").prepare(RealSettings(batch_size=64, num_groups=10), DataSpec((8, 8, 1), 10))
+    assert (settings.batch_size, settings.num_groups, settings.num_steps) == (60, 10, 0)
+
+
 def test_real_needs_data():
     message = message_of(lambda: list(stream(jax.random.key(0), SIGN, PLANE, RealSettings(), method="real")))
     assert message.startswith("data: ")

@@ -33,7 +33,7 @@ def make_round(key, state, teacher, student, settings, batch):
     x = rng.normal(size=(settings.batch_size, *PLANE.shape)).astype(np.float32)
     ones = np.ones(settings.batch_size, np.int32)
     samples = SampleBatch(x, teacher.predict(x), ones, ones.astype(np.float32), batch * ones)
-    return Round(state + 1, samples, Info(state), queries(settings, teacher.access, batch))
+    return Round(state + 1, samples, Info(state))
 
 
 def queries(settings, access, batch):

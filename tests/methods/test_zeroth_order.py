@@ -6,6 +6,7 @@ from counting import Counting
 from small_zeroth_order import SETTINGS, make_round, prepared
 from smooth_teacher import SIZE
 
+from cake_jax.methods.zeroth_order import queries
 from cake_jax.synthesis import Weights
 from cake_jax.types import DataSpec
 
@@ -27,7 +28,9 @@ def test_the_budget_is_kept_and_used(per_sample, fields):
     """3 mini-batches of 15 samples. The 44 queries above a whole number a sample are left over."""
     budget = 45 * per_sample + 44
     settings, teacher = prepared(budget=budget, **fields), Counting()
-    asked = sum(make_round(teacher, settings, batch).queries.forward for batch in range(3))
+    asked = sum(queries(settings, teacher.access, batch).forward for batch in range(3))
+    for batch in range(3):
+        make_round(teacher, settings, batch)
     assert asked == teacher.queries == 45 * settings.queries_per_sample <= budget
     assert asked > 0.6 * budget
 
@@ -97,6 +100,12 @@ def test_values_out_of_range_are_refused_by_field(fields, message):
 
 def test_settings_of_the_synthesis_are_checked_too():
     assert message_of(prepared, num_steps=-1).startswith("synthesis.num_steps: ")
+
+
+@pytest.mark.filterwarnings("ignore:synthesis.")
+def test_sets_fit_the_classes():
+    settings = prepared(DataSpec((4, 4, 2), 2), num_groups=10, batch_size=45)
+    assert (settings.num_groups, settings.batch_size) == (2, 44)
 
 
 def test_smooth_directions_are_for_images_alone():

@@ -73,10 +73,9 @@ def test_comparison_shows_a_dash_for_a_method_without_the_figure():
 def test_rank_correlation_by_hand():
     """The ranks are 1, 2, 4, 3 and 1, 2, 3, 4, so Spearman's correlation is 1 - 6 (1 + 1) / (4 (16 - 1)) = 0.8."""
     pairs = [(0.1, 0.2), (0.11, 0.3), (0.9, 0.4), (0.5, 0.99)]
-    runs = [compared("a", 0.5, test_agreement=own) | {"starts_agreement": starts} for starts, own in pairs]
-    assert comparison.rank_correlation([*RUNS, *runs]) == pytest.approx(0.8)
-    assert comparison.rank_correlation(runs[:2]) is None
-    assert comparison.rank_correlation(3 * runs[:1]) is None
+    assert comparison.rank_correlation([(None, 0.5), *pairs]) == pytest.approx(0.8)
+    assert comparison.rank_correlation([(None, 0.5), *pairs[:2]]) is None
+    assert comparison.rank_correlation(3 * pairs[:1]) is None
 
 
 def test_a_long_title_is_short_in_the_figure():

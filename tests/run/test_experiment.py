@@ -172,6 +172,16 @@ def test_another_architecture_or_other_data_cannot_be_trained_further(fields, en
     assert message.endswith(end)
 
 
+def test_the_description_of_an_earlier_student_is_checked(finished, tmp_path):
+    shutil.copytree(finished / "student", tmp_path / "student")
+    path = tmp_path / "student" / "model.json"
+    about = json.loads(path.read_text())
+    about["spec"]["channels"] = 3
+    path.write_text(json.dumps(about))
+    message = message_of(resolve, small_config(**{"student.from_run": str(tmp_path)}))
+    assert message.startswith(f"{path}: ")
+
+
 def test_a_student_that_reads_its_samples_from_the_disk_is_the_same(finished, unfinished, monkeypatch):
     config = small_config(**{"student.memory_gb": 1e-6})
     document = json.loads((unfinished / "config.json").read_text())

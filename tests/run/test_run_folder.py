@@ -10,7 +10,8 @@ from runs import small_config
 
 from cake_jax import load, load_model, load_run
 from cake_jax.config import default
-from cake_jax.run.run_folder import claim, first_difference
+from cake_jax.data import DataSettings
+from cake_jax.run.run_folder import claim, first_difference, locked, saved_data
 
 
 def document(**fields):
@@ -151,6 +152,20 @@ def test_overwriting_spares_what_links_lead_to(finished, tmp_path):
     claim(folder, {"methods": {}, "method": "cake"}, overwrite=True)
     assert [path.name for path in folder.iterdir()] == ["config.json"]
     assert (elsewhere / "kept").exists()
+
+
+def test_a_run_that_fails_is_not_taken_for_a_missing_lock(tmp_path):
+    with pytest.raises(NotImplementedError, match="no such operation"), locked(tmp_path, document(), False):
+        raise NotImplementedError("no such operation on this device")
+    with locked(tmp_path, document(), False):
+        assert "another process works on this run" in message_of(locked(tmp_path, document(), False).__enter__)
+
+
+def test_the_data_of_a_run_of_an_older_version_are_known(tmp_path):
+    old = document(**{"dataset.name": "two_moons"})
+    del old["dataset"]["class_names"], old["dataset"]["num_classes"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    assert saved_data(tmp_path) == DataSettings("two_moons")
 
 
 def test_what_is_not_there_is_not_loaded(tmp_path):

@@ -91,6 +91,20 @@ def test_a_run_with_a_model_of_the_config_file_is_loaded(config, tmp_path, monke
     assert many_runs.record(tmp_path / "run").student.num_params == 6
 
 
+def test_a_run_without_data_has_no_points_to_draw(config, tmp_path):
+    first = tmp_path / "first"
+    assert runs.command(f"--config={config}", f"--workdir={first}", cwd=tmp_path).code == 0
+    assert many_runs.record(first).dataset.spec == many_runs.record(first).teacher.spec
+    config.write_text(
+        CONFIG.replace("two_moons", "none").replace(
+            "return", "config.dataset.shape, config.dataset.num_classes = (2,), 2\n    return"
+        )
+    )
+    fields = [f"--config.teacher.from_run={first}", "--config.run.evaluation=False"]
+    assert runs.command(f"--config={config}", f"--workdir={tmp_path / 'second'}", *fields, cwd=tmp_path).code == 0
+    assert many_runs.record(tmp_path / "second").dataset is None
+
+
 def test_script_stops_at_a_failed_run_in_one_line_after_that_of_the_run(config, tmp_path):
     arguments = ["--config=tiny.py", "--models=a", "--workdir=w", "--out=out.json", "--config.synthesis.batch_size=0"]
     script = [sys.executable, str(runs.ROOT / "scripts" / "matrix.py"), *arguments]

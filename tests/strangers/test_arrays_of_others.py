@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 
+import numpy as np
 import pytest
 from cake_errors import message_of
 from data_files import make_arrays
@@ -73,8 +74,9 @@ def test_odd_types_in_a_header_are_refused(descr, tmp_path):
 def test_another_file_in_the_cache_counts_as_missing(content, tmp_path):
     trace, path = tmp_path / "trace", tmp_path / "images.npz"
     path.write_bytes(pickled(trace) if content == "pickled" else content)
+    made = np.ones((1, 2)), np.zeros(1)
     with little_memory():
-        assert cache.read_examples(path, 1) is None
+        assert cache.examples(path, 1, np.arange(1), lambda: made)[0] is made[0]
     assert not trace.exists()
 
 

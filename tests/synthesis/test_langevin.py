@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cake_errors import message_of
 from jax import lax
 
 from cake_jax.synthesis import langevin
@@ -135,22 +134,3 @@ def test_vmap_over_sets_equals_a_loop(name, temperature):
         alone, norm = jax.jit(two_steps)(keys[s], x[s])
         np.testing.assert_allclose(together[s], alone, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(norms[s], norm, rtol=1e-5)
-
-
-@pytest.mark.parametrize(("optimizer", "temperature"), [("sgd", 0.0), ("sgd", 0.5), ("adam", 0.0)])
-def test_optimizers_and_temperatures_that_go_together_are_accepted(optimizer, temperature):
-    langevin.check_optimizer(optimizer, temperature)
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "temperature", "message"),
-    [
-        ("adagrad2", 0.0, "synthesis.optimizer: 'adagrad2' is not one of sgd, adam"),
-        ("adagrad2", 1.0, "synthesis.optimizer: 'adagrad2' is not one of sgd, adam"),
-        ("adam", 1.0, "synthesis.optimizer: Langevin noise needs 'sgd'"),
-        ("adam", 0.1, "synthesis.optimizer: Langevin noise needs 'sgd'"),
-        ("sgd", -1.0, "synthesis.langevin_temperature: -1.0 is below 0"),
-    ],
-)
-def test_optimizers_and_temperatures_that_do_not_go_together_are_refused(optimizer, temperature, message):
-    assert message_of(langevin.check_optimizer, optimizer, temperature).startswith(message)

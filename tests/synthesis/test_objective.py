@@ -78,6 +78,21 @@ def test_values_and_gradients_follow_the_formulas(chunk, changes):
     np.testing.assert_allclose(logits.reshape(9, 5), logits_of(x.reshape(9, *SPEC.shape)), atol=1e-5)
 
 
+def test_without_mates_snn_is_left_out(chunk):
+    """Two sets without a common class: the loss that snn divides by is 0."""
+    settings = dataclasses.replace(SETTINGS, batch_size=4, num_groups=2, contrastive="snn", weights=Weights(cls=2.0))
+    without = dataclasses.replace(settings, weights=Weights(cls=2.0, contr=0.0))
+    x, target = chunk[0][:2, :2], np.array([[0, 1], [2, 3]])
+
+    def of(settings):
+        def loss(x, target, mask):
+            return objective(x, TEACHER, target, mask, settings)
+
+        return jax.jit(on_one_device(jax.value_and_grad(loss, has_aux=True)))(x, target, MASK[:2])
+
+    jax.tree.map(np.testing.assert_array_equal, of(settings), of(without))
+
+
 def test_batch_mean_leaves_out_padding():
     values = jnp.arange(18.0).reshape(3, 3, 2)
     mean = on_one_device(lambda values: batch_mean(values, MASK, SETTINGS))(values)

@@ -27,7 +27,8 @@ VECTORS = DataSpec((7,), 5)
         ({"precision": "float16"}, "precision: 'float16' is not one of float32, bf16"),
         ({"contrastive": "cosine"}, "contrastive: 'cosine' is not one of mse, snn"),
         ({"contrastive": "snn", "batch_size": 3}, "contrastive: 'snn' needs at least two sets in a mini-batch"),
-        ({"optimizer": "adam", "langevin_temperature": 1.0}, "optimizer: Langevin noise needs 'sgd'"),
+        ({"optimizer": "adagrad2"}, "optimizer: 'adagrad2' is not one of sgd, adam"),
+        ({"optimizer": "adam", "langevin_temperature": 0.1}, "optimizer: Langevin noise needs 'sgd'"),
         ({"langevin_temperature": -1.0}, "langevin_temperature: -1.0 is below 0"),
         ({"start": "pink"}, "start: 'pink' is not one of normal, smooth, contrasted"),
         ({"targets": "even"}, "targets: 'even' is not one of distinct"),
@@ -70,7 +71,8 @@ def test_a_start_of_images_is_refused_for_vectors(start):
 
 
 def test_valid_settings_are_returned():
-    for settings in (SETTINGS, dataclasses.replace(SETTINGS, start="smooth", contrastive="snn", optimizer="adam")):
+    changes = ({}, {"start": "smooth", "contrastive": "snn", "optimizer": "adam"}, {"langevin_temperature": 0.5})
+    for settings in (dataclasses.replace(SETTINGS, **change) for change in changes):
         assert checked(settings, SPEC) is settings
     functions = {"start": lambda key, groups, spec: jnp.zeros((groups, *spec.shape)), "targets": distinct}
     functions["contrastive"] = jnp.sum

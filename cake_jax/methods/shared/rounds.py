@@ -50,6 +50,7 @@ def make_rounds(
     """
     for batch in batches:
         result = method.make_round(key, state, teacher, guide.model if guide else None, settings, batch)
+        result = result._replace(queries=method.queries(settings, teacher.access, batch))
         figures = result.info._asdict()
         if guide:
             figures |= guide.train_on(result.samples, batch)

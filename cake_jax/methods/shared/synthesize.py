@@ -81,8 +81,6 @@ def stream(
         if not isinstance(data, tuple | list) or len(data) != 2:
             raise CakeError(f"data: {checks.shown(data)} is not a pair of inputs and classes")
         x = as_inputs(data[0], spec, "data")
-        if not len(x):
-            raise CakeError("data: there are no inputs")
         data = x, as_classes(data[1], spec.num_classes, len(x), "data")
     own = with_method_defaults(chosen.settings, settings)
     if hasattr(teacher, "budget"):

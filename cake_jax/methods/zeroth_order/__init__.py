@@ -19,7 +19,7 @@ def make_round(
     """
     search = boundary_pairs if searches_boundary(settings, teacher.access) else gradient_search
     samples, info = search.minibatch(key, teacher, settings, batch)
-    return Round(state, samples, info, queries(settings, teacher.access, batch))
+    return Round(state, samples, info)
 
 
 def queries(settings: ZerothOrderSettings, access: str, batch: int) -> Queries:

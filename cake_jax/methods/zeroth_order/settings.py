@@ -57,7 +57,7 @@ def prepare(settings: ZerothOrderSettings, spec: DataSpec) -> ZerothOrderSetting
     """
     if settings.directions == "auto":
         settings = dataclasses.replace(settings, directions="smooth" if spec.is_image else "coordinate")
-    checked(settings, spec)
+    settings = checked(settings, spec)
     _check(settings, spec)
     per_sample = settings.budget // settings.num_samples
     pairs = num_pairs(settings.batch_size)

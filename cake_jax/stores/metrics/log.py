@@ -2,12 +2,13 @@
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cake_jax.files import parse_json, read, write_atomically
+from filelock import FileLock
+
+from cake_jax.files import append_line, parse_json, read, write_atomically
 from cake_jax.stores.metrics.writer import MetricsWriter
 from cake_jax.types import CakeError
 
@@ -35,10 +36,9 @@ class MetricsLog:
           step: Number of epochs done, or number of the mini-batch.
           **values: JSON-ready values.
         """
-        with open(self.path, "a") as file:
-            file.write(json.dumps({"step": step, "stage": stage, **values}) + "\n")
-            file.flush()
-            os.fsync(file.fileno())  # the disk must not keep the checkpoint or shard without its line
+        line = json.dumps({"step": step, "stage": stage, **values}) + "\n"
+        with FileLock(self.path.with_name(f".{self.path.name}.lock")):  # several processes make mini-batches
+            append_line(self.path, line.encode())
         for writer in self.writers:
             writer.write(stage, step, values)
 

@@ -74,12 +74,17 @@ def names(module: Any, variables: Variables, shape: tuple[int, ...]) -> dict[str
       own paths joined by dots, is always present and comes last.
     """
     namings = NAMINGS[type(module)](module, shape) if type(module) in NAMINGS else {}
-    paths = [
-        tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
-        for path, _ in jax.tree_util.tree_leaves_with_path(variables)
-    ]
+    paths = leaves_by_path(variables)
     tables = {naming: _tensors(layers, set(paths)) for naming, layers in namings.items()}
     return {**tables, "flax": [Name(path, ".".join(path), SAME) for path in paths]}
+
+
+def leaves_by_path(tree: Any) -> dict[tuple[str, ...], Any]:
+    """The leaves of a pytree by their paths, which are the names of the branches."""
+    return {
+        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): leaf
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def other_options(module: Any) -> list[dict[str, Any]]:

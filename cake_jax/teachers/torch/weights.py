@@ -1,6 +1,5 @@
 """Converts PyTorch weights to our architectures, and our weights to PyTorch."""
 
-import functools
 import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,7 +14,7 @@ from cake_jax.models import modes
 from cake_jax.teachers.outputs import Divided
 from cake_jax.teachers.teacher import Teacher, from_linen
 from cake_jax.teachers.torch import weight_files
-from cake_jax.teachers.torch.naming import Name, names, other_options
+from cake_jax.teachers.torch.naming import Name, leaves_by_path, names, other_options
 from cake_jax.types import CakeError, DataSpec, first_line
 
 
@@ -78,11 +77,8 @@ def to_torch_tensors(model: Teacher, naming: str | None = None) -> tuple[str, di
     naming = naming or next(iter(tables))
     if naming not in tables:
         raise CakeError(f"export: {type(module).__name__} has no naming '{naming}', only {', '.join(tables)}")
-    arrays = {
-        tuple(jax.tree_util.keystr((key,), simple=True) for key in path): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(model.variables)
-    }
-    return naming, {entry.torch: entry.layout.to_torch(arrays[entry.path]) for entry in tables[naming]}
+    leaves = leaves_by_path(model.variables)
+    return naming, {entry.torch: entry.layout.to_torch(np.asarray(leaves[entry.path])) for entry in tables[naming]}
 
 
 def _variables(tensors: Mapping[str, np.ndarray], module: Any, name: str, shapes: Any, spec: DataSpec) -> Any:
@@ -144,8 +140,7 @@ def _first(names: Iterable[str]) -> str:
 def _shapes(module: Any, spec: DataSpec) -> Any:
     """Shapes of the module's variables."""
     try:
-        x = jax.ShapeDtypeStruct((1, *spec.shape), np.float32)
-        return jax.eval_shape(functools.partial(modes.init, module), jax.random.key(0), x)
+        return modes.shapes(module, spec.shape)
     except CakeError:
         raise
     except Exception as error:
