@@ -50,7 +50,7 @@ def test_real_images_are_missed_before_a_run_begins(config, finished, tmp_path):
     np.savez(tmp_path / "own.npz", **arrays)
     config.dataset.name, config.dataset.data_dir = "npz", str(tmp_path / "own.npz")
     config.teacher.from_run, config.method = str(finished), "real"
-    config.run.evaluation, config.teacher.augment = False, ()
+    config.run.evaluation, config.teacher.augment, config.synthesis.num_groups = False, (), 2
     for check in (lambda: dry_run.describe(resolve(config)), lambda: runs.run(config, tmp_path / "run")):
         message = message_of(check)
         assert "own.npz has test data alone, so the method 'real' has no images; choose another method" in message

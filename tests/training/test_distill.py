@@ -10,6 +10,7 @@ from small_training import KEY
 
 import cake_jax
 from cake_jax import DistillationLoss, TrainSettings
+from cake_jax.teachers import from_function
 from cake_jax.training import classification_loss, from_logits, trainer
 from cake_jax.types import DataSpec, SampleBatch
 
@@ -65,6 +66,12 @@ def test_another_loss_is_used(module, samples):
 def test_a_student_carries_the_given_specification(module, samples):
     spec = DataSpec((6,), 3, mean=(2.0,), std=(0.5,), class_names=("a", "b", "c"))
     assert cake_jax.distill(KEY, module, samples, SETTINGS, spec=spec).spec is spec
+
+
+def test_a_student_carries_its_teachers_specification(module, samples):
+    spec = DataSpec((6,), 3, mean=(2.0,), std=(0.5,))
+    teacher = from_function(lambda x: x[:, :3], spec)
+    assert cake_jax.distill(KEY, module, samples, SETTINGS, teacher=teacher).spec is spec
 
 
 def test_settings_out_of_range_are_refused(module, samples):
