@@ -100,7 +100,9 @@ def leads_outside(path: Path, folder: Path) -> bool:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file completely or not at all, even if the process dies on the way. One process writes it at a time.
+    """Writes a file completely or not at all, even if the process dies on the way.
+
+    The caller keeps other processes from writing the file meanwhile.
 
     Args:
       path: The file. Its folder must exist.

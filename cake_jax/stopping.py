@@ -15,8 +15,6 @@ from types import FrameType
 # The exit code of a shell for a command that SIGTERM ended: 128 + 15.
 EXIT_CODE = 143
 MESSAGE = "stopped by SIGTERM; run the same command again to go on, without --overwrite"
-# A run that has not stopped by itself after this time is ended. The rest of ten seconds is for a slow disk.
-_GRACE_SECONDS = 8.0
 
 _asked = threading.Event()
 
@@ -45,8 +43,10 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def on_sigterm() -> Iterator[None]:
-    """In this context, SIGTERM asks for a stop. A process that is still there after 8 seconds ends with `EXIT_CODE`.
+def on_sigterm(grace: float = 8.0) -> Iterator[None]:
+    """In this context, SIGTERM asks for a stop. A process that is still there after `grace` seconds ends.
+
+    Its exit code is `EXIT_CODE`.
 
     Whatever the process does when it ends, its folder stays usable: every write is complete or ignored.
 
@@ -64,7 +64,7 @@ def on_sigterm() -> Iterator[None]:
         while received := receiver.recv(1):
             if received[0] == signal.SIGTERM:
                 _asked.set()
-                if not ended.wait(_GRACE_SECONDS):
+                if not ended.wait(grace):
                     print(MESSAGE, file=sys.stderr, flush=True)
                     os._exit(EXIT_CODE)
 

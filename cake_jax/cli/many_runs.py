@@ -40,6 +40,8 @@ from cake_jax.types import CakeError, CakeWarning
 _FLAGS_OF_RUNS = ("cpu_devices", "overwrite", "nooverwrite", "processes", "quiet", "noquiet")
 
 _POLL_SECONDS = 0.2
+# After SIGTERM, a run ends within 8 seconds. The script waits longer.
+_GRACE_SECONDS = 9.0
 # Runs on several devices are started by several threads.
 _loading = threading.Lock()
 
@@ -134,7 +136,7 @@ def run(
 
     Raises:
       SystemExit: The run failed. The message is one line that contains the command of the failed run.
-      Stopped: This process has received SIGTERM. The run has received it too, and has ended.
+      Stopped: This process has received SIGTERM. If the run had begun, it has received it too, and has ended.
     """
     stopping.stop_if_asked()
     done = _finished(config, workdir, arguments)
@@ -150,15 +152,18 @@ def run(
 
 
 def _call(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Runs a command, passes SIGTERM on to it, and returns its exit code."""
-    process = subprocess.Popen(command, env=environment)
-    while process.poll() is None and not stopping.is_asked():
-        time.sleep(_POLL_SECONDS)
-    if stopping.is_asked():
-        process.terminate()
-    code = process.wait()
+    """Runs a command, passes SIGTERM on to it, and returns its exit code.
+
+    Raises:
+      Stopped: This process has received SIGTERM. The command has ended.
+    """
+    with subprocess.Popen(command, env=environment) as process:
+        while process.poll() is None and not stopping.is_asked():
+            time.sleep(_POLL_SECONDS)
+        if stopping.is_asked():
+            process.terminate()
     stopping.stop_if_asked()
-    return code
+    return process.returncode
 
 
 def _finished(config: str, workdir: Path, arguments: Sequence[str]) -> dict[str, Any] | None:
@@ -210,10 +215,11 @@ def run_all(jobs: Sequence[Job], devices: Sequence[str] = ("",)) -> Iterator[dic
         finally:
             free.put(device)
 
-    with stopping.on_sigterm():
+    with stopping.on_sigterm(_GRACE_SECONDS):
         try:
             with ThreadPoolExecutor(len(devices)) as pool:
                 yield from pool.map(run_one, jobs)
+            stopping.stop_if_asked()
         except stopping.Stopped:
             print(stopping.MESSAGE, file=sys.stderr)
             sys.exit(stopping.EXIT_CODE)
@@ -243,11 +249,10 @@ def record(folder: Path) -> Record:
     """
     logging.set_verbosity(logging.ERROR)
     loaded = load_run(folder)
-    teacher, settings = loaded.teacher, saved_data(folder)
-    is_plane = teacher is not None and teacher.spec.shape == (2,) and settings.name != "none"
-    dataset = data.load(settings, teacher.spec) if teacher is not None and is_plane else None
+    spec, settings = loaded.teacher and loaded.teacher.spec, saved_data(folder)
+    dataset = data.load(settings, spec) if spec and spec.shape == (2,) and settings.name != "none" else None
     log = MetricsLog(folder / METRICS)
-    return Record(folder, loaded.results or {}, log, teacher, loaded.student, loaded.samples, dataset)
+    return Record(folder, loaded.results or {}, log, loaded.teacher, loaded.student, loaded.samples, dataset)
 
 
 def finished(folders: Sequence[str | Path]) -> list[FinishedRun]:

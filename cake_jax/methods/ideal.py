@@ -15,7 +15,7 @@ from jax import Array, lax
 from cake_jax import checks, losses
 from cake_jax.augment import augment
 from cake_jax.black_box.answer_kinds import to_logits
-from cake_jax.methods.method import Method, Round, label_queries
+from cake_jax.methods.method import Method, Round
 from cake_jax.methods.shared import generator_training
 from cake_jax.methods.shared.generator_training import GuidedSettings
 from cake_jax.models.generators import generate
@@ -125,8 +125,7 @@ def make_images(key: Array, student: Teacher, settings: IdealSettings) -> tuple[
 IDEAL = Method(
     IdealSettings,
     make_round,
-    label_queries,
-    prepare,
+    prepare=prepare,
     access="labels",
     sequential=True,
     guide=lambda settings: settings.student,

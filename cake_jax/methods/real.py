@@ -40,7 +40,7 @@ class RealInfo(NamedTuple):
 
 
 def prepare(settings: RealSettings, spec: DataSpec) -> RealSettings:
-    """Returns the settings with 0 steps. Only the number of samples matters.
+    """Returns the checked settings with 0 steps.
 
     Raises:
       CakeError: A value does not fit.

@@ -68,8 +68,7 @@ def families(name: str, runs: Sequence[dict[str, Any]]) -> dict[str, list[Choice
       runs: See `choices`.
 
     Returns:
-      The choices of each method, under the name of the method and that of all runs; of a single method, under the
-      latter.
+      The choices of each method by `<method>, <name>`. If there is one method, its choices by `name`.
 
     Raises:
       CakeError: As for `choices`.

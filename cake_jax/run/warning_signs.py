@@ -16,7 +16,7 @@ def of_samples(log: MetricsLog, num_classes: int) -> list[str]:
       num_classes: K, the number of classes.
 
     Returns:
-      Lines of text, without any if all is well.
+      Lines of text. Empty if all is well.
     """
     signs = []
     balance, confidence = (_mean(log, name) for name in ("class_balance", "confidence"))

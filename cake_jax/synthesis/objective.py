@@ -66,13 +66,13 @@ def loss(logits: Array, x: Array, target: Array, mask: Array, settings: Synthesi
         labels, masks = (
             lax.all_gather(a, parallel.AXIS) for a in (target, jnp.broadcast_to(mask[:, None], target.shape))
         )
+        labels, masks = labels.reshape(-1), masks.reshape(-1)
         snn = losses.soft_nearest_neighbour(
-            everything.reshape(-1, everything.shape[-1]),
-            labels.reshape(-1),
-            temperature=settings.snn_temperature,
-            mask=masks.reshape(-1),
+            everything.reshape(-1, everything.shape[-1]), labels, temperature=settings.snn_temperature, mask=masks
         )
-        total += weights.contr * 0.5 * groups**2 / jnp.where(snn > 0, snn, jnp.inf)  # 0 if no sample has a mate
+        # Without a sample that has a mate, the loss is 0 and says nothing.
+        has_mates = ((labels[:, None] == labels) & masks[:, None] & masks).sum() > masks.sum()
+        total += jnp.where(has_mates, weights.contr * 0.5 * groups**2 / jnp.where(has_mates, snn, 1.0), 0.0)
     if weights.entropy:
         total += weights.entropy * losses.negative_entropy(batch_mean(jax.nn.softmax(logits), mask, settings))
     return total

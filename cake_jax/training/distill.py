@@ -42,7 +42,7 @@ def distill(
       settings: How the student is trained.
       loss: The loss of the student's logits and the teacher's labels, `(logits [B, K], Labels) -> [B]`.
       views: Whether the teacher labels each batch anew, and how the batch is changed before.
-      teacher: The teacher, if `views.ask` is set: a `Teacher` or a `BlackBox`.
+      teacher: A `Teacher` or a `BlackBox`, which labels the views if `views.ask` is set.
       spec: Specification of the student's inputs. By default that of `teacher`. Without a teacher, shape and number of
         classes are those of the samples, and pixels equal normalised units.
 

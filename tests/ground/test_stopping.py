@@ -13,8 +13,7 @@ from cake_jax import stopping
 BUSY = """
 import time
 from cake_jax import stopping
-stopping._GRACE_SECONDS = 0.2
-with stopping.on_sigterm():
+with stopping.on_sigterm(0.2):
     print("listens", flush=True)
     time.sleep(60)
 """

@@ -37,7 +37,7 @@ def make_round(key, state, teacher, student, settings, batch):
 
 
 def queries(settings, access, batch):
-    return Queries(settings.batch_size)
+    return Queries(batch, len(access))
 
 
 METHOD = Method(SynthesisSettings, make_round, queries)
@@ -57,6 +57,7 @@ def test_the_state_passes_from_round_to_round():
     assert [one.batch for one in made] == [0, 1, 2, 3]
     assert [one.figures for one in made] == [{"calls": 10}, {"calls": 11}, {"calls": 12}, {"calls": 13}]
     assert made[-1].round.state == 14
+    assert [one.round.queries for one in made] == [(batch, len(WAVE.access)) for batch in range(4)]
 
 
 def test_a_round_gets_its_arguments():

@@ -1,6 +1,9 @@
 """Runs that a script starts in processes of their own, and the script's command line."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -134,16 +137,18 @@ def test_sigterm_ends_a_script_and_its_run(config, tmp_path):
     config.write_text(CONFIG.replace("config.student.epochs = 1", "config.student.epochs = 1_000_000"))
     arguments = [f"--config={config}", "--config.seed=0,1", "--quiet", "--workdir=w"]
     script = [sys.executable, str(runs.ROOT / "scripts" / "sweep.py"), *arguments]
-    process = subprocess.Popen(script, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    process = subprocess.Popen(script, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True)
     first = tmp_path / "w" / "teacher-seed=0"
     deadline = time.monotonic() + 120
     try:
         while not (first / "metrics.jsonl").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
+        assert (first / "metrics.jsonl").exists()
         process.terminate()
         _, errors = process.communicate(timeout=60)
     finally:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # both have ended
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == stopping.EXIT_CODE
     assert errors == f"{stopping.MESSAGE}\n" * 2, "the run says it, and then the script"
     assert [path.name for path in (tmp_path / "w").iterdir()] == [first.name]

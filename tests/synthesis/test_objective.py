@@ -78,19 +78,24 @@ def test_values_and_gradients_follow_the_formulas(chunk, changes):
     np.testing.assert_allclose(logits.reshape(9, 5), logits_of(x.reshape(9, *SPEC.shape)), atol=1e-5)
 
 
-def test_without_mates_snn_is_left_out(chunk):
-    """Two sets without a common class: the loss that snn divides by is 0."""
+@pytest.mark.parametrize(("target", "has_mates"), [([[0, 1], [2, 3]], False), ([[0, 1], [0, 1]], True)])
+def test_snn_is_left_out_only_without_mates(chunk, target, has_mates):
+    """Samples of two classes with mates are so far apart that the loss that snn divides by is 0 in both cases."""
     settings = dataclasses.replace(SETTINGS, batch_size=4, num_groups=2, contrastive="snn", weights=Weights(cls=2.0))
     without = dataclasses.replace(settings, weights=Weights(cls=2.0, contr=0.0))
-    x, target = chunk[0][:2, :2], np.array([[0, 1], [2, 3]])
+    x = np.stack([chunk[0][0, :2]] * 2) * np.float32(1e3)
 
     def of(settings):
         def loss(x, target, mask):
             return objective(x, TEACHER, target, mask, settings)
 
-        return jax.jit(on_one_device(jax.value_and_grad(loss, has_aux=True)))(x, target, MASK[:2])
+        return jax.jit(on_one_device(jax.value_and_grad(loss, has_aux=True)))(x, np.array(target), MASK[:2])
 
-    jax.tree.map(np.testing.assert_array_equal, of(settings), of(without))
+    found, bare = of(settings), of(without)
+    if has_mates:
+        assert not np.isfinite(found[0][0])
+    else:
+        jax.tree.map(np.testing.assert_array_equal, found, bare)
 
 
 def test_batch_mean_leaves_out_padding():

@@ -16,7 +16,7 @@ class RoundResult(NamedTuple):
 
     Attributes:
       batch: Number of the round.
-      round: The result of `Method.make_round`.
+      round: The result of `Method.make_round`, with the declared queries.
       figures: Values for the log: the method's diagnostics, and the guide student's loss and accuracy.
     """
 

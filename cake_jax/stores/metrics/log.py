@@ -37,7 +37,8 @@ class MetricsLog:
           **values: JSON-ready values.
         """
         line = json.dumps({"step": step, "stage": stage, **values}) + "\n"
-        with FileLock(self.path.with_name(f".{self.path.name}.lock")):  # several processes make mini-batches
+        lock = FileLock(self.path.with_name(f".{self.path.name}.lock"))  # several processes make mini-batches
+        with lock.acquire(poll_interval=0.005):
             append_line(self.path, line.encode())
         for writer in self.writers:
             writer.write(stage, step, values)
