@@ -1,8 +1,11 @@
 """Training with differential privacy: what one image may change, and how much noise a bound needs."""
 
+import json
 import statistics
+import sys
 
 import jax
+import made_up
 import numpy as np
 import pytest
 import runs
@@ -45,6 +48,18 @@ def test_a_smaller_epsilon_needs_more_noise(monkeypatch):
     assert private.noise_multiplier(float("inf")) == 0.0 < loose < strict
     # The noise of one Gaussian mechanism is at most that of Dwork and Roth (2014), theorem A.1, for epsilon below 1.
     assert strict < np.sqrt(2 * np.log(1.25 / private._DELTA)) / 0.9
+
+
+def test_a_failed_run_does_not_hide_the_others(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(private, "trained", lambda dataset, noise, seed: None)
+    monkeypatch.setattr(private.checkpoint, "save_model", lambda *arguments: None)
+    monkeypatch.setattr(private.many_runs, "run_all", lambda jobs: ["error: this run failed", made_up.results()])
+    arguments = ["--epsilons=inf", "--seeds=0,1", f"--workdir={tmp_path}", f"--out={tmp_path / 'out.json'}"]
+    monkeypatch.setattr(sys, "argv", ["private_teachers.py", *arguments])
+    with pytest.raises(SystemExit, match="this run failed"):
+        private.main()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("| inf |")
+    assert len(json.loads((tmp_path / "out.json").read_text())["runs"]) == 1
 
 
 def test_the_table_has_means_and_deviations():
