@@ -53,7 +53,9 @@ def test_a_smaller_epsilon_needs_more_noise(monkeypatch):
 def test_a_failed_run_does_not_hide_the_others(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(private, "trained", lambda dataset, noise, seed: None)
     monkeypatch.setattr(private.checkpoint, "save_model", lambda *arguments: None)
-    monkeypatch.setattr(private.many_runs, "run_all", lambda jobs: ["error: this run failed", made_up.results()])
+    monkeypatch.setattr(
+        private.many_runs, "run_all", lambda jobs: ["error: this run failed", made_up.results(environment={})]
+    )
     arguments = ["--epsilons=inf", "--seeds=0,1", f"--workdir={tmp_path}", f"--out={tmp_path / 'out.json'}"]
     monkeypatch.setattr(sys, "argv", ["private_teachers.py", *arguments])
     with pytest.raises(SystemExit, match="this run failed"):
