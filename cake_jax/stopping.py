@@ -16,6 +16,10 @@ from types import FrameType
 EXIT_CODE = 143
 MESSAGE = "stopped by SIGTERM; run the same command again to go on, without --overwrite"
 
+# Seconds after SIGTERM at which a run ends, whatever it does. A process that waits for runs allows them one more.
+GRACE_SECONDS = 8.0
+WAIT_SECONDS = GRACE_SECONDS + 1
+
 _asked = threading.Event()
 
 
@@ -43,7 +47,7 @@ def _ignore(number: int, frame: FrameType | None) -> None:
 
 
 @contextlib.contextmanager
-def on_sigterm(grace: float = 8.0) -> Iterator[None]:
+def on_sigterm(grace: float = GRACE_SECONDS) -> Iterator[None]:
     """In this context, SIGTERM asks for a stop. A process that is still there after `grace` seconds ends.
 
     Its exit code is `EXIT_CODE`.

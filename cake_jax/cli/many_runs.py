@@ -40,8 +40,6 @@ from cake_jax.types import CakeError, CakeWarning
 _FLAGS_OF_RUNS = ("cpu_devices", "overwrite", "nooverwrite", "processes", "quiet", "noquiet")
 
 _POLL_SECONDS = 0.2
-# After SIGTERM, a run ends within 8 seconds. The script waits longer.
-_GRACE_SECONDS = 9.0
 # Runs on several devices are started by several threads.
 _loading = threading.Lock()
 
@@ -215,7 +213,7 @@ def run_all(jobs: Sequence[Job], devices: Sequence[str] = ("",)) -> Iterator[dic
         finally:
             free.put(device)
 
-    with stopping.on_sigterm(_GRACE_SECONDS):
+    with stopping.on_sigterm(stopping.WAIT_SECONDS):
         try:
             with ThreadPoolExecutor(len(devices)) as pool:
                 yield from pool.map(run_one, jobs)

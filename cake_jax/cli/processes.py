@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from cake_jax import parallel, stopping
 
 _POLL_SECONDS = 0.2
-_GRACE_SECONDS = 9.0
 
 
 def launch(argv: Sequence[str], count: int) -> int:
@@ -46,7 +45,7 @@ def launch(argv: Sequence[str], count: int) -> int:
             failed = _first_failure(processes)
             if failed and failed[1] > 0:  # process 0 may fail for the same reason and print the error itself
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    processes[0].wait(_GRACE_SECONDS)
+                    processes[0].wait(stopping.WAIT_SECONDS)
             is_printed = (processes[0].poll() or 0) > 0
         finally:
             _end(processes)
@@ -105,7 +104,7 @@ def _end(processes: Sequence[subprocess.Popen]) -> None:
     """Ends the processes that still run: with SIGTERM, and after a grace period with SIGKILL."""
     for process in processes:
         process.terminate()
-    deadline = time.monotonic() + _GRACE_SECONDS
+    deadline = time.monotonic() + stopping.WAIT_SECONDS
     for process in processes:
         try:
             process.wait(max(deadline - time.monotonic(), 0.0))

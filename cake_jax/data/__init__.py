@@ -3,14 +3,13 @@
 The teacher's training and the evaluation read real data. The student never does.
 """
 
-import dataclasses
 from typing import NamedTuple
 
 import numpy as np
 
 from cake_jax import checks
 from cake_jax.data import digits, image_folder, none, npz, tfds, toy
-from cake_jax.data.source import Location, Source
+from cake_jax.data.source import DataSettings, Source
 from cake_jax.types import CakeError, DataSpec
 
 SOURCES: dict[str, Source] = {
@@ -37,47 +36,6 @@ SOURCES: dict[str, Source] = {
     "npz": npz.NPZ,
     "none": none.NO_DATA,
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class DataSettings:
-    """The choice of a data set, as `config.dataset` has it.
-
-    Attributes:
-      name: A name in `SOURCES`.
-      data_dir: A folder or file, if the data set has one. For sets of tensorflow-datasets, the folder of prepared sets,
-        or empty for TFDS's own default. For `tiny_imagenet` and `imagenet12`, the folder that holds a folder of that
-        name. For `folder`, the folder that holds `train/`. For `npz`, the file.
-      image_size: Side in pixels to which images of `folder` are scaled and cut. 0 if they all have one size.
-      class_names: File of the names of the classes of `folder`, one in each line, in the order of the teacher's
-        outputs. If empty, names that are all numbers are in the order of the numbers, and others in alphabetical order.
-      shape: Shape of one input, for `none`: `(H, W, C)` or `(D,)`.
-      num_classes: Number of classes, for `none`.
-      max_train_examples: Number of training examples to keep, the first of a fixed shuffle. 0 keeps all.
-
-    Raises:
-      CakeError: A number is negative, or a data set other than `none` has a shape or a number of classes.
-    """
-
-    name: str
-    data_dir: str = ""
-    image_size: int = 0
-    class_names: str = ""
-    shape: tuple[int, ...] = ()
-    num_classes: int = 0
-    max_train_examples: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("image_size", "num_classes", "max_train_examples"):
-            checks.not_negative(f"dataset.{name}", getattr(self, name))
-        for name in ("shape", "num_classes"):
-            if getattr(self, name) and self.name != "none":
-                raise CakeError(f"dataset.{name}: '{self.name}' has its own; it is for dataset.name=none alone")
-
-    @property
-    def location(self) -> Location:
-        """The part of the settings that a source takes."""
-        return Location(self.data_dir, self.image_size, self.class_names, self.shape, self.num_classes)
 
 
 class Dataset(NamedTuple):
@@ -111,7 +69,7 @@ def spec_of(settings: DataSettings, saved: DataSpec | None = None) -> DataSpec:
     """
     source = _source(settings)
     if saved is None or not source.measured:
-        return source.spec(settings.location)
+        return source.spec(settings)
     for name in ("shape", "num_classes"):
         given, known = getattr(settings, name), getattr(saved, name)
         if given and given != known:
@@ -125,7 +83,7 @@ def check(settings: DataSettings) -> None:
     Raises:
       CakeError: The name is unknown, or `load` would fail for lack of data. The message says what to do.
     """
-    _source(settings).check(settings.location)
+    _source(settings).check(settings)
 
 
 def class_order(settings: DataSettings, spec: DataSpec) -> str:
@@ -157,7 +115,7 @@ def train_size(settings: DataSettings) -> int:
     Raises:
       CakeError: The name is unknown, or the files that have to be counted are missing or unusable.
     """
-    size = _source(settings).train_size(settings.location)
+    size = _source(settings).train_size(settings)
     return min(size, settings.max_train_examples or size)
 
 
@@ -176,12 +134,12 @@ def load(settings: DataSettings, spec: DataSpec | None = None) -> Dataset:
       CakeError: The name is unknown, or the data are missing, damaged or do not fit `spec`.
     """
     spec = spec or spec_of(settings)
-    source, location, limit = _source(settings), settings.location, settings.max_train_examples
-    size = source.train_size(location)
+    source, limit = _source(settings), settings.max_train_examples
+    size = source.train_size(settings)
     rows = np.random.default_rng(0).permutation(size)[:limit] if 0 < limit < size else np.arange(size)
-    (train_x, train_y), (test_x, test_y) = source.load(location, rows)
+    (train_x, train_y), (test_x, test_y) = source.load(settings, rows)
     if source.measured and spec.class_names:
-        labels = _labels_of(source.spec(location).class_names, spec.class_names)
+        labels = _labels_of(source.spec(settings).class_names, spec.class_names)
         train_y, test_y = labels[train_y], labels[test_y]
     for x, y in ((train_x, train_y), (test_x, test_y)):
         if x.shape[1:] != spec.shape:
@@ -216,7 +174,6 @@ __all__ = [
     "SOURCES",
     "DataSettings",
     "Dataset",
-    "Location",
     "Source",
     "check",
     "check_training",

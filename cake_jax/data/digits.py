@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cake_jax.data.source import Location
+from cake_jax.data.source import DataSettings
 from cake_jax.types import DataSpec, Examples
 
 
@@ -15,8 +15,8 @@ class Digits:
 
     measured: ClassVar[bool] = False
 
-    def spec(self, location: Location) -> DataSpec:
-        """The specification. `location` is ignored."""
+    def spec(self, settings: DataSettings) -> DataSpec:
+        """The specification. `settings` are ignored."""
         return DataSpec(
             shape=(8, 8, 1),
             num_classes=10,
@@ -27,14 +27,14 @@ class Digits:
             class_names=tuple("0123456789"),
         )
 
-    def check(self, location: Location) -> None:
-        """Accepts every location: the set needs no files."""
+    def check(self, settings: DataSettings) -> None:
+        """Accepts all settings: the set needs no files."""
 
-    def train_size(self, location: Location) -> int:
+    def train_size(self, settings: DataSettings) -> int:
         """The number of training images."""
         return 1437
 
-    def load(self, location: Location, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+    def load(self, settings: DataSettings, train_rows: np.ndarray) -> tuple[Examples, Examples]:
         """Training images `[n, 8, 8, 1]` and test images `[360, 8, 8, 1]` with labels; see `Source.load`."""
         # Scikit-learn takes a second to import.
         from sklearn.datasets import load_digits

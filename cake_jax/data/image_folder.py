@@ -15,7 +15,7 @@ import numpy as np
 from cake_jax.data import cache, image_split
 from cake_jax.data.image_files import mean_and_std
 from cake_jax.data.image_split import Split, read_images, state
-from cake_jax.data.source import NO_TRAINING_INPUTS, Location
+from cake_jax.data.source import NO_TRAINING_INPUTS, DataSettings
 from cake_jax.errors import printable
 from cake_jax.types import CakeError, CakeWarning, DataSpec, Examples
 
@@ -28,7 +28,7 @@ class Folder:
     """A `Source` of images in folders.
 
     Attributes:
-      subfolder: Folder below `Location.data_dir` that holds the splits. Empty if `data_dir` holds them itself.
+      subfolder: Folder below `DataSettings.data_dir` that holds the splits. Empty if `data_dir` holds them itself.
       known_spec: The specification. Images are scaled and cut to its size, and converted to colour. None measures it.
       test_splits: Names of the test split's folder. The first that exists is read.
     """
@@ -42,7 +42,7 @@ class Folder:
         """Whether the specification is measured."""
         return self.known_spec is None
 
-    def spec(self, location: Location) -> DataSpec:
+    def spec(self, settings: DataSettings) -> DataSpec:
         """The specification.
 
         A measured one has the size of the images, and the mean and standard deviation of at most `MAX_MEASURED`
@@ -50,14 +50,14 @@ class Folder:
         """
         if self.known_spec is not None:
             return self.known_spec
-        train, test = self._splits(location)
+        train, test = self._splits(settings)
         if not train.files:
             warnings.warn(f"dataset.data_dir: {NO_TRAINING_INPUTS}", CakeWarning, stacklevel=2)
             train = test
 
         def measure() -> DataSpec:
             rows = np.random.default_rng(0).permutation(len(train.files))[:MAX_MEASURED]
-            images = read_images(train, location.image_size, 0, np.sort(rows))
+            images = read_images(train, settings.image_size, 0, np.sort(rows))
             mean, std = mean_and_std(images)
             if std.min() < 1e-6:
                 raise CakeError(
@@ -73,20 +73,20 @@ class Folder:
                 tuple(map(printable, train.classes)),
             )
 
-        return cache.spec(cache.path_of("folder-spec", state(train, location.image_size, 0), "json"), measure)
+        return cache.spec(cache.path_of("folder-spec", state(train, settings.image_size, 0), "json"), measure)
 
-    def check(self, location: Location) -> None:
+    def check(self, settings: DataSettings) -> None:
         """Refuses a folder if a split has no images, or if the splits have different classes."""
-        self._splits(location)
+        self._splits(settings)
 
-    def train_size(self, location: Location) -> int:
+    def train_size(self, settings: DataSettings) -> int:
         """The number of training images. Counts files, and reads none."""
-        return len(self._splits(location)[0].files)
+        return len(self._splits(settings)[0].files)
 
-    def load(self, location: Location, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+    def load(self, settings: DataSettings, train_rows: np.ndarray) -> tuple[Examples, Examples]:
         """Training and test images `[n, H, W, C]` in [0, 1] with labels; see `Source.load`."""
-        train, test = self._splits(location)
-        size, channels = location.image_size, 0
+        train, test = self._splits(settings)
+        size, channels = settings.image_size, 0
         if self.known_spec is not None:
             size, channels = self.known_spec.shape[0], 3
         test_images = read_images(test, size, channels, np.arange(len(test.files)))
@@ -99,12 +99,12 @@ class Folder:
             )
         return (train_x, train.labels[train_rows]), (test_x, test.labels)
 
-    def _splits(self, location: Location) -> tuple[Split, Split]:
+    def _splits(self, settings: DataSettings) -> tuple[Split, Split]:
         """The training and the test split."""
-        if not location.data_dir:
+        if not settings.data_dir:
             content = f"a folder {self.subfolder} with train/" if self.subfolder else "train/"
             raise CakeError(f"dataset.data_dir: empty; name the folder that holds {content} and test/ or val/")
-        root = Path(location.data_dir).expanduser() / self.subfolder
+        root = Path(settings.data_dir).expanduser() / self.subfolder
         test_root = next((root / name for name in self.test_splits if (root / name).is_dir()), None)
         if not (root / "train").is_dir() and (test_root is None or not self.measured):
             raise CakeError(
@@ -112,13 +112,13 @@ class Folder:
             )
         if test_root is None:
             raise CakeError(f"dataset.data_dir: no folder {root / 'test'} or {root / 'val'}; one must hold test images")
-        listed = image_split.listed(location.class_names)
+        listed = image_split.listed(settings.class_names)
         has_train = (root / "train").is_dir()
         train = image_split.find(root, "train" if has_train else test_root.name, listed, says_skipped=self.measured)
         if listed and train.classes != listed:
             only = printable(sorted(set(listed) ^ set(train.classes))[0])
             raise CakeError(
-                f"dataset.class_names: only one of {location.class_names} and {train.root} has the class '{only}'"
+                f"dataset.class_names: only one of {settings.class_names} and {train.root} has the class '{only}'"
             )
         test = image_split.find(root, test_root.name, train.classes, says_skipped=self.measured) if has_train else train
         if train.classes != test.classes:

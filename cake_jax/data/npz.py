@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cake_jax.data import cache
-from cake_jax.data.source import NO_TRAINING_INPUTS, Location
+from cake_jax.data.source import NO_TRAINING_INPUTS, DataSettings
 from cake_jax.files import check_archive
 from cake_jax.types import CakeError, CakeWarning, DataSpec, Examples, first_line
 
@@ -19,7 +19,7 @@ _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 @dataclasses.dataclass(frozen=True)
 class Npz:
-    """The `Source` of the arrays in the file `Location.data_dir`. `Location.image_size` is ignored.
+    """The `Source` of the arrays in the file `DataSettings.data_dir`. `DataSettings.image_size` is ignored.
 
     The arrays are x_train, y_train, x_test and y_test. The first two may be missing. x are images `[N, H, W]` or
     `[N, H, W, C]`, or vectors `[N, D]`. They are floats, or uint8 values v, which are read as v / 255. y are integers
@@ -28,31 +28,31 @@ class Npz:
 
     measured: ClassVar[bool] = True
 
-    def spec(self, location: Location) -> DataSpec:
+    def spec(self, settings: DataSettings) -> DataSpec:
         """The specification: shape and classes, and mean and standard deviation of the training inputs by last axis.
 
         The bounds are 0 and 1 if all training inputs are images within [0, 1]. Otherwise they are unknown. The
         specification is cached until the file changes. Without training inputs, the test inputs are measured.
         """
-        path = _file(location)
+        path = _file(settings)
         if "x_train" not in _headers(path):
             warnings.warn(f"{path}: {NO_TRAINING_INPUTS}", CakeWarning, stacklevel=2)
         about = path.stat()
         state = f"{path.resolve()} {about.st_size} {about.st_mtime_ns}"
         return cache.spec(cache.path_of("npz-spec", state, "json"), lambda: _measure(path))
 
-    def check(self, location: Location) -> None:
+    def check(self, settings: DataSettings) -> None:
         """Refuses a file that lacks an array, or whose arrays do not fit together. Reads the arrays' headers only."""
-        _headers(_file(location))
+        _headers(_file(settings))
 
-    def train_size(self, location: Location) -> int:
+    def train_size(self, settings: DataSettings) -> int:
         """The number of training examples in the array's header, or 0."""
-        headers = _headers(_file(location))
+        headers = _headers(_file(settings))
         return headers["x_train"][0][0] if "x_train" in headers else 0
 
-    def load(self, location: Location, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+    def load(self, settings: DataSettings, train_rows: np.ndarray) -> tuple[Examples, Examples]:
         """Training and test inputs `[n, H, W, C]` or `[n, D]` float32 with labels; see `Source.load`."""
-        path = _file(location)
+        path = _file(settings)
         test = _pixels(path, "x_test"), _labels(path, "y_test")
         if "x_train" not in _headers(path):
             return (test[0][:0], test[1][:0]), test
@@ -77,10 +77,10 @@ def _measure(path: Path) -> DataSpec:
     return DataSpec(x.shape[1:], classes, _rounded(mean), _rounded(std), low, high)
 
 
-def _file(location: Location) -> Path:
-    path = Path(location.data_dir).expanduser()
-    if not location.data_dir or not path.is_file():
-        raise CakeError(f"dataset.data_dir: '{location.data_dir}' is not a file; for 'npz' name the .npz file itself")
+def _file(settings: DataSettings) -> Path:
+    path = Path(settings.data_dir).expanduser()
+    if not settings.data_dir or not path.is_file():
+        raise CakeError(f"dataset.data_dir: '{settings.data_dir}' is not a file; for 'npz' name the .npz file itself")
     return path
 
 

@@ -1,10 +1,12 @@
-"""The protocol of a data source: the code that reads or makes one data set."""
+"""The settings of a data set, and the protocol of a source: the code that reads or makes one data set."""
 
-from typing import NamedTuple, Protocol
+import dataclasses
+from typing import Protocol
 
 import numpy as np
 
-from cake_jax.types import DataSpec, Examples
+from cake_jax import checks
+from cake_jax.types import CakeError, DataSpec, Examples
 
 # The end of a `CakeWarning` of a source that has test data alone.
 NO_TRAINING_INPUTS = (
@@ -13,22 +15,40 @@ NO_TRAINING_INPUTS = (
 )
 
 
-class Location(NamedTuple):
-    """The place of a data set's files, and the size of its images.
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """The choice of a data set, as `config.dataset` has it.
 
     Attributes:
-      data_dir: A folder or file. Each source says which one. Empty for the source's default, if it has one.
-      image_size: Side in pixels to which images are scaled and cut. 0 keeps the size of the files.
-      class_names: File of class names, one in each line, in the order of the labels. Empty for the source's own order.
-      shape: Shape of an input, if there are no data.
-      num_classes: Number of classes, if there are no data.
+      name: A name in `SOURCES`.
+      data_dir: A folder or file, if the data set has one. For sets of tensorflow-datasets, the folder of prepared sets,
+        or empty for TFDS's own default. For `tiny_imagenet` and `imagenet12`, the folder that holds a folder of that
+        name. For `folder`, the folder that holds `train/`. For `npz`, the file.
+      image_size: Side in pixels to which images of `folder` are scaled and cut. 0 if they all have one size.
+      class_names: File of the names of the classes of `folder`, one in each line, in the order of the teacher's
+        outputs. If empty, names that are all numbers are in the order of the numbers, and others in alphabetical order.
+      shape: Shape of one input, for `none`: `(H, W, C)` or `(D,)`.
+      num_classes: Number of classes, for `none`.
+      max_train_examples: Number of training examples to keep, the first of a fixed shuffle. 0 keeps all.
+
+    Raises:
+      CakeError: A number is negative, or a data set other than `none` has a shape or a number of classes.
     """
 
+    name: str
     data_dir: str = ""
     image_size: int = 0
     class_names: str = ""
     shape: tuple[int, ...] = ()
     num_classes: int = 0
+    max_train_examples: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "num_classes", "max_train_examples"):
+            checks.not_negative(f"dataset.{name}", getattr(self, name))
+        for name in ("shape", "num_classes"):
+            if getattr(self, name) and self.name != "none":
+                raise CakeError(f"dataset.{name}: '{self.name}' has its own; it is for dataset.name=none alone")
 
 
 class Source(Protocol):
@@ -42,7 +62,7 @@ class Source(Protocol):
         """Whether the specification is measured on the user's files. Otherwise the code holds it."""
         ...
 
-    def spec(self, location: Location) -> DataSpec:
+    def spec(self, settings: DataSettings) -> DataSpec:
         """The specification.
 
         Reads files only if the source is `measured`.
@@ -52,7 +72,7 @@ class Source(Protocol):
         """
         ...
 
-    def check(self, location: Location) -> None:
+    def check(self, settings: DataSettings) -> None:
         """Checks within seconds that the files exist or can be made. Reads no examples.
 
         Raises:
@@ -60,7 +80,7 @@ class Source(Protocol):
         """
         ...
 
-    def train_size(self, location: Location) -> int:
+    def train_size(self, settings: DataSettings) -> int:
         """The number of training examples N. Reads no examples.
 
         Raises:
@@ -68,11 +88,11 @@ class Source(Protocol):
         """
         ...
 
-    def load(self, location: Location, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+    def load(self, settings: DataSettings, train_rows: np.ndarray) -> tuple[Examples, Examples]:
         """Reads or makes the data.
 
         Args:
-          location: The place of the files.
+          settings: The choice of the data set. `train_rows` already respects its `max_train_examples`.
           train_rows: Row numbers of the wanted training examples, `[n]` int, each at least 0 and below N.
 
         Returns:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from cake_jax.data import cache, class_names
-from cake_jax.data.source import Location
+from cake_jax.data.source import DataSettings
 from cake_jax.types import CakeError, DataSpec, Examples, first_line
 
 
@@ -19,7 +19,7 @@ from cake_jax.types import CakeError, DataSpec, Examples, first_line
 class Tfds:
     """A `Source` of an image set that TFDS has prepared.
 
-    `Location.data_dir` is the folder of prepared sets. If it is empty, TFDS's default folder is used.
+    `DataSettings.data_dir` is the folder of prepared sets. If it is empty, TFDS's default folder is used.
 
     Attributes:
       builder: Name of the TFDS data set.
@@ -36,32 +36,32 @@ class Tfds:
     first_classes: int = 0
     measured: ClassVar[bool] = False
 
-    def spec(self, location: Location) -> DataSpec:
-        """The specification. `location` is ignored."""
+    def spec(self, settings: DataSettings) -> DataSpec:
+        """The specification. `settings` are ignored."""
         return self.known_spec
 
-    def train_size(self, location: Location) -> int:
-        """The number of training images. `location` is ignored."""
+    def train_size(self, settings: DataSettings) -> int:
+        """The number of training images. `settings` are ignored."""
         return self.num_train
 
-    def check(self, location: Location) -> None:
+    def check(self, settings: DataSettings) -> None:
         """Refuses a set that is not prepared and cannot be prepared. TFDS would retry the download for minutes."""
-        folder = _folder(location)
+        folder = _folder(settings)
         if not self._is_prepared(folder) and not self._can_prepare():
             raise CakeError(
                 f"dataset.data_dir: no '{self.builder}' in {folder}; name a folder that TFDS has prepared in "
                 "array_record format, or install cake_jax[tfds] and run with a network"
             )
 
-    def load(self, location: Location, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+    def load(self, settings: DataSettings, train_rows: np.ndarray) -> tuple[Examples, Examples]:
         """Training and test images `[n, H, W, C]` in [0, 1] with labels; see `Source.load`.
 
         TFDS prepares the set first if the folder lacks it. A split is cached if all its rows are decoded.
         """
-        self.check(location)
+        self.check(settings)
         import tensorflow_datasets as tfds
 
-        folder = _folder(location)
+        folder = _folder(settings)
         try:
             builder = tfds.builder(self.builder, data_dir=folder, file_format="array_record")
             if not self._is_prepared(folder):
@@ -101,8 +101,8 @@ class Tfds:
             return False
 
 
-def _folder(location: Location) -> Path:
-    return Path(location.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+def _folder(settings: DataSettings) -> Path:
+    return Path(settings.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
 
 
 def _read(builder: Any, split: str, rows: np.ndarray | None) -> Examples:

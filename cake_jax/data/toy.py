@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cake_jax.data.source import Location
+from cake_jax.data.source import DataSettings
 from cake_jax.types import DataSpec, Examples
 
 NUM_TRAIN, NUM_TEST = 10_000, 5_000
@@ -34,18 +34,18 @@ class Toy:
     make: Make
     measured: ClassVar[bool] = False
 
-    def spec(self, location: Location) -> DataSpec:
-        """The specification. `location` is ignored."""
+    def spec(self, settings: DataSettings) -> DataSpec:
+        """The specification. `settings` are ignored."""
         return DataSpec(shape=(2,), num_classes=self.num_classes)
 
-    def check(self, location: Location) -> None:
-        """Accepts every location: the set needs no files."""
+    def check(self, settings: DataSettings) -> None:
+        """Accepts all settings: the set needs no files."""
 
-    def train_size(self, location: Location) -> int:
+    def train_size(self, settings: DataSettings) -> int:
         """The number of training points."""
         return NUM_TRAIN
 
-    def load(self, location: Location, train_rows: np.ndarray) -> tuple[Examples, Examples]:
+    def load(self, settings: DataSettings, train_rows: np.ndarray) -> tuple[Examples, Examples]:
         """Training points `[n, 2]` and test points `[5000, 2]` with labels; see `Source.load`.
 
         All points are standardised by the mean and standard deviation of the 10,000 training points.
