@@ -11,6 +11,13 @@ A comment before a table names its file of raw results, and for each row the run
     two moons = cake of results/two_moons.json
     -->
 
+Another comment is for a table of one figure. It names the runs of each column, with {row} for the text in the row's
+first cell:
+
+    <!-- cells: agreement, %
+    CAKE = name={row}, method=cake of results/toys_few.json
+    -->
+
 A run is named by its title in `scripts/compare.py`, or by its method and variant if it has no title (`ideal:lenet5`).
 Cells under a heading of `HEADINGS` are computed. So are those under `over the control`: the agreement minus that of the
 first row with the same seed, in points. All other cells are kept as they are.
@@ -31,7 +38,9 @@ from cake_jax.report.tables import RunFigures, markdown, percent, run_figures, s
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/ablation.md", "docs/small_students.md", "docs/troubleshooting.md")
-_TABLE = re.compile(r"<!-- rows: (?P<file>\S+)\n(?P<rows>(?:(?!-->).*\n)+)-->\n\n(?P<table>(?:\|.*\n)+)")
+_TABLE = re.compile(
+    r"<!-- (?P<kind>rows|cells): (?P<what>.+)\n(?P<names>(?:(?!-->).*\n)+)-->\n\n(?P<table>(?:\|.*\n)+)"
+)
 
 
 def _spread(form: str) -> Callable[[list[float]], str]:
@@ -96,20 +105,40 @@ def filled(page: str, root: Path) -> str:
       root: The folder to which names of files are relative.
 
     Raises:
-      SystemExit: A row has no runs in the comment or in its file.
+      SystemExit: A row or column has no runs in the comment or in its file.
     """
     return _TABLE.sub(lambda found: _filled(found, root), page)
 
 
 def _filled(found: re.Match[str], root: Path) -> str:
-    names = dict(line.strip().rsplit(" = ", 1) for line in found["rows"].splitlines())
+    names = dict(line.strip().rsplit(" = ", 1) for line in found["names"].splitlines())
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found["table"].splitlines()]
+    if found["kind"] == "rows":
+        _fill_rows(header, rows, names, root, found["what"])
+    else:
+        _fill_cells(header, rows, names, root, found["what"])
+    return found[0][: found.start("table") - found.start()] + markdown(header, rows) + "\n"
+
+
+def _fill_cells(header: list[str], rows: list[list[str]], names: dict[str, str], root: Path, heading: str) -> None:
+    """Computes all cells but the first of each row, with the figure of `heading`."""
+    value_of, text = HEADINGS[heading]
+    for row in rows:
+        for place, column in enumerate(header[1:], start=1):
+            if column not in names:
+                sys.exit(f"error: the comment before the table names no runs of the column '{column}'")
+            title, _, file = names[column].replace("{row}", row[0]).partition(" of ")
+            row[place] = text([value_of(run) for run in _runs(root / file, title)])
+
+
+def _fill_rows(header: list[str], rows: list[list[str]], names: dict[str, str], root: Path, default_file: str) -> None:
+    """Computes the cells under known headings."""
     control: dict[int, float] = {}
     for row in rows:
         if row[0] not in names:
             sys.exit(f"error: the comment before the table names no runs of the row '{row[0]}'")
         title, _, file = names[row[0]].partition(" of ")
-        runs = _runs(root / (file or found["file"]), title)
+        runs = _runs(root / (file or default_file), title)
         agreements = {run.seed: percent(run.agreement) for run in runs}
         control = control or agreements
         for place, heading in enumerate(header):
@@ -122,7 +151,6 @@ def _filled(found: re.Match[str], root: Path) -> str:
                     sys.exit(f"error: the first row lacks a seed of the row '{row[0]}'")
                 gains = [value - control[seed] for seed, value in agreements.items()]
                 row[place] = "-" if any(map(math.isnan, gains)) else spread(gains, "+.2f")
-    return found[0][: found.start("table") - found.start()] + markdown(header, rows) + "\n"
 
 
 def _runs(path: Path, title: str) -> list[RunFigures]:

@@ -90,7 +90,8 @@ def figure(runs: list[dict[str, Any]], records: Mapping[str, Record]) -> Figure:
     if first.teacher is None or first.teacher.spec.shape != (2,):
         return accuracies(runs)
     students = {title: (record.student, record.samples.select()) for title, record in records.items()}
-    return decision_boundaries(first.teacher, students, first.dataset, columns=3)
+    columns = 2 if len(students) == 3 else 3  # the teacher has a panel of its own
+    return decision_boundaries(first.teacher, students, first.dataset, columns=columns)
 
 
 def accuracies(runs: list[dict[str, Any]]) -> Figure:

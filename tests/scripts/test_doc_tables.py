@@ -87,6 +87,30 @@ def test_the_control_has_the_same_seeds(folder):
     assert cells == ["over the control", "+0.00 ± 0.00", "+17.50 ± 10.61"]
 
 
+WIDE = """<!-- cells: accuracy, %
+few = n={row}, m=few of raw.json
+many = n={row}, m=many of raw.json
+-->
+
+| data set | many | few |
+|---|---|---|
+| circles | 1 | 1 |
+| two_moons | 1 | 1 |
+"""
+
+
+def test_a_table_of_one_figure_names_its_runs_by_row_and_column(folder):
+    figures = {"n=circles, m=few": 0.5, "n=circles, m=many": 0.75, "n=two_moons, m=few": 0.25, "n=two_moons, m=many": 1}
+    made = [result(value, gradients=0, seconds=1.0, title=title) for title, value in figures.items()]
+    (folder / "raw.json").write_text(json.dumps({"runs": made}))
+    *_, first, second = filled(WIDE, folder).splitlines()
+    assert (first, second) == ("| circles | 75.00 | 50.00 |", "| two_moons | 100.00 | 25.00 |")
+    with pytest.raises(SystemExit, match="no runs of the column 'all'"):
+        filled(WIDE.replace("| many |", "| all |"), folder)
+    with pytest.raises(SystemExit, match="has no run 'n=squares, m=many'"):
+        filled(WIDE.replace("| circles |", "| squares |"), folder)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
