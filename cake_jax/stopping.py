@@ -16,7 +16,7 @@ from types import FrameType
 EXIT_CODE = 143
 MESSAGE = "stopped by SIGTERM; run the same command again to go on, without --overwrite"
 
-# Seconds after SIGTERM at which a run ends, whatever it does. A process that waits for runs allows them one more.
+# Seconds after SIGTERM within which a run ends, whatever it does. A process that waits for runs waits one longer.
 GRACE_SECONDS = 8.0
 WAIT_SECONDS = GRACE_SECONDS + 1
 

@@ -2,18 +2,25 @@
 
     python scripts/differences.py results/digits_methods_seeds.json --control=cake
 
-The file is one that `scripts/compare.py` or `scripts/sweep.py` has written. Each row of the table is compared with the
-control, by default the first row, over the seeds that both have. The differences are in points of test accuracy and of
-agreement, and ± is the standard error of the difference. The first standard error takes all runs as independent. The
-second takes the two runs of a seed as a pair, as they share their teacher. It is smaller if a good teacher makes the
-students of both rows good.
+The files are those that `scripts/compare.py` and `scripts/sweep.py` write. Each row of the table is compared with the
+control, over the seeds that both have. `--control` is the title of a row, by default the first. `--only=TEXT` keeps the
+rows whose titles contain the text:
 
-A difference of two standard errors occurs by chance in about one of twenty comparisons. With three seeds the standard
-errors themselves are uncertain, and chance makes it one of eight (unpaired) or one of five (paired).
+    python scripts/differences.py results/toys_few.json results/toys_few_decay.json --only=name=circles, \
+        "--control=name=circles, method=noise"
+
+The differences are in points of test accuracy, of agreement, and of agreement on the grid. ± is the standard error of
+the difference. The first standard error takes all runs as independent. The second takes the two runs of a seed as a
+pair, as they share their teacher. The second is smaller if a teacher affects the students of both rows alike.
+
+Chance alone makes a difference of two standard errors in one of twenty comparisons. The standard errors of few seeds
+are uncertain, so chance does so more often: unpaired and paired, in one of 8 and 5 comparisons of three seeds, and in
+one of 12 and 9 comparisons of five.
 """
 
 import json
 import sys
+from pathlib import Path
 
 from cake_jax.arguments import Parser
 from cake_jax.report import differences
@@ -23,14 +30,15 @@ from cake_jax.types import CakeError
 def main() -> None:
     """Reads the runs, and prints the table."""
     parser = Parser(__doc__)
-    parser.add_argument("runs", help="JSON file with the results of runs")
+    parser.add_argument("runs", nargs="+", type=Path, help="JSON files with the results of runs")
     parser.add_argument("--control", default="", help="title of the row that all others are compared with")
+    parser.add_argument("--only", default="", help="text in the titles of the rows")
     flags = parser.parse_args()
     try:
-        with open(flags.runs) as file:
-            print(differences.table(json.load(file)["runs"], flags.control))
-    except (CakeError, OSError, KeyError, TypeError, ValueError) as error:
-        sys.exit(f"error: {flags.runs}: {error}")
+        runs = [run for path in flags.runs for run in json.loads(path.read_text())["runs"]]
+        print(differences.table([run for run in runs if flags.only in run.get("title", "")], flags.control))
+    except (CakeError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        sys.exit(f"error: {', '.join(map(str, flags.runs))}: {error}")
 
 
 if __name__ == "__main__":

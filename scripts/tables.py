@@ -39,7 +39,7 @@ from cake_jax.report.tables import RunFigures, markdown, percent, run_figures, s
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/ablation.md", "docs/small_students.md", "docs/troubleshooting.md")
 _TABLE = re.compile(
-    r"<!-- (?P<kind>rows|cells): (?P<what>.+)\n(?P<names>(?:(?!-->).*\n)+)-->\n\n(?P<table>(?:\|.*\n)+)"
+    r"<!-- (?P<kind>rows|cells): (?P<what>.*\S) *\n(?P<names>(?:(?!-->).*\n)+)-->\n\n(?P<table>(?:\|.*\n)+)"
 )
 
 
@@ -113,22 +113,23 @@ def filled(page: str, root: Path) -> str:
 def _filled(found: re.Match[str], root: Path) -> str:
     names = dict(line.strip().rsplit(" = ", 1) for line in found["names"].splitlines())
     header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in found["table"].splitlines()]
-    if found["kind"] == "rows":
-        _fill_rows(header, rows, names, root, found["what"])
-    else:
-        _fill_cells(header, rows, names, root, found["what"])
+    fill = {"rows": _fill_rows, "cells": _fill_cells}[found["kind"]]
+    fill(header, rows, names, root, found["what"])
     return found[0][: found.start("table") - found.start()] + markdown(header, rows) + "\n"
 
 
 def _fill_cells(header: list[str], rows: list[list[str]], names: dict[str, str], root: Path, heading: str) -> None:
     """Computes all cells but the first of each row, with the figure of `heading`."""
-    value_of, text = HEADINGS[heading]
+    if heading not in HEADINGS:
+        sys.exit(f"error: there is no figure '{heading}'; there are {', '.join(HEADINGS)}")
     for row in rows:
         for place, column in enumerate(header[1:], start=1):
             if column not in names:
                 sys.exit(f"error: the comment before the table names no runs of the column '{column}'")
             title, _, file = names[column].replace("{row}", row[0]).partition(" of ")
-            row[place] = text([value_of(run) for run in _runs(root / file, title)])
+            if not file:
+                sys.exit(f"error: the comment before the table names no file of the column '{column}'")
+            row[place] = _cell(heading, _runs(root / file, title))
 
 
 def _fill_rows(header: list[str], rows: list[list[str]], names: dict[str, str], root: Path, default_file: str) -> None:
@@ -143,14 +144,19 @@ def _fill_rows(header: list[str], rows: list[list[str]], names: dict[str, str], 
         control = control or agreements
         for place, heading in enumerate(header):
             if heading in HEADINGS:
-                value_of, text = HEADINGS[heading]
-                values = [value for value in map(value_of, runs) if not math.isnan(value)]
-                row[place] = text(values) if values else "-"
+                row[place] = _cell(heading, runs)
             elif heading == "over the control":
                 if not set(agreements) <= set(control):
                     sys.exit(f"error: the first row lacks a seed of the row '{row[0]}'")
                 gains = [value - control[seed] for seed, value in agreements.items()]
                 row[place] = "-" if any(map(math.isnan, gains)) else spread(gains, "+.2f")
+
+
+def _cell(heading: str, runs: list[RunFigures]) -> str:
+    """The text of a figure for the runs that have it. A dash if none has."""
+    value_of, text = HEADINGS[heading]
+    values = [value for value in map(value_of, runs) if not math.isnan(value)]
+    return text(values) if values else "-"
 
 
 def _runs(path: Path, title: str) -> list[RunFigures]:

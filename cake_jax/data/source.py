@@ -81,7 +81,7 @@ class Source(Protocol):
         ...
 
     def train_size(self, settings: DataSettings) -> int:
-        """The number of training examples N. Reads no examples.
+        """The number N of all training examples, whatever `settings.max_train_examples` is. Reads no examples.
 
         Raises:
           CakeError: The files that have to be counted are missing or unusable.

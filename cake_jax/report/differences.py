@@ -5,8 +5,12 @@ import statistics
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from cake_jax.report.tables import markdown, percent, run_figures
+from cake_jax.report.comparison import COLUMNS
+from cake_jax.report.tables import RunFigures, markdown, run_figures
 from cake_jax.types import CakeError
+
+# Columns of `comparison.COLUMNS`, without their unit.
+FIGURES = ("accuracy", "agreement", "on the grid")
 
 
 class Difference(NamedTuple):
@@ -46,36 +50,46 @@ def difference(values: Mapping[int, float], control: Mapping[int, float]) -> Dif
 
 
 def table(runs: list[dict[str, Any]], control: str = "") -> str:
-    """A table in Markdown of all rows against the control, in points of accuracy and of agreement.
+    """A table in Markdown of all rows against the control, in points of the figures in `FIGURES`.
+
+    A dash stands for a figure that a run of the row or of the control lacks, and for the errors of a single seed.
 
     Args:
-      runs: The runs of a file that `scripts/compare.py` or `scripts/sweep.py` has written.
+      runs: The runs of files that `scripts/compare.py` or `scripts/sweep.py` has written.
       control: Title of the control. The default is the title of the first run.
 
     Raises:
-      CakeError: There are no runs, a run has no title, the control is no title, or a title has two runs of one seed.
+      CakeError: There are no runs, a run has no title, the control is no title, a title has two runs of one seed, or a
+        row has no seed of the control.
     """
-    rows: dict[str, dict[int, tuple[float, float]]] = {}
+    rows: dict[str, dict[int, RunFigures]] = {}
     for run in runs:
         figures, title = run_figures(run), run.get("title")
         if not isinstance(title, str):
             raise CakeError("a run has no title; compare.py and sweep.py write titles")
         if figures.seed in rows.setdefault(title, {}):
             raise CakeError(f"{title} has two runs of seed {figures.seed}")
-        rows[title][figures.seed] = percent(figures.student_accuracy), percent(figures.agreement)
+        rows[title][figures.seed] = figures
     control = control or next(iter(rows), "")
     if control not in rows:
         raise CakeError(f"no run has the title '{control}'; there are {', '.join(rows) or 'none'}")
-    lines = []
-    for title, row in rows.items():
-        if title != control:
-            cells = [title, f"{len(row.keys() & rows[control].keys())}"]
-            for place in range(2):
-                found = difference(*({seed: pair[place] for seed, pair in one.items()} for one in (row, rows[control])))
-                cells += [_text(found.mean, "+.2f"), _text(found.error, ".2f"), _text(found.paired_error, ".2f")]
-            lines.append(cells)
-    headings = [f"{name}{end}" for name in ("accuracy", "agreement") for end in (", points", " ±", " ±, paired")]
-    return markdown([f"minus {control}", "seeds", *headings], lines)
+    base = rows.pop(control)
+    columns = [("seeds", *(f"{len(row.keys() & base.keys())}" for row in rows.values()))]
+    for name in FIGURES:
+        value_of = COLUMNS[f"{name}, %"]
+        others = {seed: value_of(figures) for seed, figures in base.items()}
+        found = []
+        for title, row in rows.items():
+            try:
+                found.append(difference({seed: value_of(figures) for seed, figures in row.items()}, others))
+            except CakeError as error:
+                raise CakeError(f"{title}: {error}") from error
+        if any(not math.isnan(one.mean) for one in found):
+            columns.append((f"{name}, points", *(_text(one.mean, "+.2f") for one in found)))
+            columns.append((f"{name} ±", *(_text(one.error, ".2f") for one in found)))
+            columns.append((f"{name} ±, paired", *(_text(one.paired_error, ".2f") for one in found)))
+    header, *lines = zip((f"minus {control}", *rows), *columns, strict=True)
+    return markdown(header, lines)
 
 
 def _text(value: float, form: str) -> str:

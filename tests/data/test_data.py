@@ -82,7 +82,7 @@ def test_added_source_loads_normalised(numbered):
 
 
 @pytest.mark.parametrize("function", [data.check, data.train_size, data.load])
-def test_added_source_refuses_a_wrong_location(numbered, function):
+def test_added_source_refuses_a_wrong_folder(numbered, function):
     with pytest.raises(CakeError, match=r"dataset\.data_dir: nothing in elsewhere"):
         function(dataclasses.replace(numbered, data_dir="elsewhere"))
 

@@ -23,6 +23,13 @@ def test_ladder():
     assert table in (DOCS / "results.md").read_text()
 
 
+@pytest.mark.parametrize("name", ["cifar10_trials", "mnist_strokes_trials"])
+def test_trials_on_held_out_images(name):
+    content = json.loads((RESULTS / f"{name}.json").read_text())
+    for run in content["runs"].values():
+        assert f" {100 * run['accuracy']:.2f} " in (DOCS / "results.md").read_text()
+
+
 def test_small_students():
     families = [
         cheapest.choices(json.loads((RESULTS / f"small_digits_{name}.json").read_text())["runs"])

@@ -14,8 +14,9 @@ from cake_jax.report import differences
 from cake_jax.types import CakeError
 
 
-def run(title, seed, accuracy, agreement=None):
-    student = made_up.results()["student"] | {"test_accuracy": accuracy, "test_agreement": agreement}
+def run(title, seed, accuracy, agreement=None, grid=None):
+    figures = {"test_accuracy": accuracy, "test_agreement": agreement, "grid_agreement": grid}
+    student = made_up.results()["student"] | figures
     return {"title": title, **made_up.results(student=student, seed=seed)}
 
 
@@ -49,8 +50,17 @@ def test_one_seed_has_no_errors():
 
 
 def test_rows_without_a_common_seed_are_refused():
-    with pytest.raises(CakeError, match="no seed in common"):
-        differences.difference({0: 1.0}, {1: 1.0})
+    with pytest.raises(CakeError, match="other: the row and its control have no seed in common"):
+        differences.table([*RUNS, run("other", 7, 0.5)])
+
+
+def test_the_grid_is_compared_if_a_row_has_it():
+    """Gains of 10 and 20 points: the mean is 15, and the paired error sqrt(50 / 2) = 5."""
+    grids = {("a", 0): 0.5, ("a", 1): 0.6, ("b", 0): 0.6, ("b", 1): 0.8}
+    on_grid = [run(title, seed, 0.5, 0.5, grid) for (title, seed), grid in grids.items()]
+    header, _, row = differences.table(on_grid).splitlines()
+    assert header.endswith("| on the grid, points | on the grid ± | on the grid ±, paired |")
+    assert row.endswith("| +15.00 | 11.18 | 5.00 |")
 
 
 @pytest.mark.parametrize(
@@ -93,10 +103,15 @@ def test_the_script_prints_the_table_and_refuses_other_files(tmp_path, monkeypat
     file.write_text(json.dumps({"runs": RUNS}))
     call(file, "--control=with steps")
     assert capsys.readouterr().out.strip() == differences.table(RUNS, "with steps")
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"runs": [run("other steps", 0, 0.8, 0.5), run("other", 0, 0.8, 0.5)]}))
+    call(file, other, "--only=steps", "--control=with steps")
+    rows = [line.split(" | ")[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows == ["| without steps", "| other steps"]
     with pytest.raises(SystemExit, match="no run has the title 'steps'; there are without steps, with steps"):
         call(file, "--control=steps")
     with pytest.raises(SystemExit, match=r"error: .*none.json"):
         call(tmp_path / "none.json")
-    file.write_text("[]")
+    file.write_text('["a"]')
     with pytest.raises(SystemExit, match=r"error: .*runs.json"):
         call(file)

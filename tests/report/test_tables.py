@@ -98,6 +98,15 @@ def test_comparison_draws_a_line_for_each_method():
         np.testing.assert_allclose(line.get_xdata(), expected)
 
 
+def test_three_students_and_their_teacher_are_two_rows_of_two_panels(tmp_path):
+    records = {}
+    for title in ("a", "b", "c"):
+        (tmp_path / title).mkdir()
+        records[title] = made_up.record(tmp_path / title, teacher=made_up.TEACHER, has_log=False)
+    axes = comparison.figure(RUNS, records).axes[0]
+    assert axes.get_gridspec().get_geometry() == (2, 2)
+
+
 @pytest.mark.parametrize(("teacher", "panels"), [(made_up.TEACHER, 3), (image_model(), 1)])
 def test_comparison_draws_regions_of_the_plane_else_accuracies(teacher, panels, tmp_path):
     records = {}

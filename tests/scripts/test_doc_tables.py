@@ -109,6 +109,19 @@ def test_a_table_of_one_figure_names_its_runs_by_row_and_column(folder):
         filled(WIDE.replace("| many |", "| all |"), folder)
     with pytest.raises(SystemExit, match="has no run 'n=squares, m=many'"):
         filled(WIDE.replace("| circles |", "| squares |"), folder)
+    with pytest.raises(SystemExit, match="there is no figure 'size'"):
+        filled(WIDE.replace("accuracy, %", "size"), folder)
+    with pytest.raises(SystemExit, match="names no file of the column 'few'"):
+        filled(WIDE.replace("m=few of raw.json", "m=few"), folder)
+
+
+def test_a_cell_has_the_mean_of_the_runs_that_have_the_figure(folder):
+    gaps = [{"start": 0.0, "end": 0.0}, {"start": 4.0, "end": 1.0}, {"start": 4.0, "end": 3.0}]
+    made = [result(0.5, gradients=0, seconds=1.0, title="n=circles, m=few", logit_gaps=one) for one in gaps]
+    made += [result(0.5, gradients=0, seconds=1.0, title="n=circles, m=many", logit_gaps=gaps[0])]
+    (folder / "raw.json").write_text(json.dumps({"runs": made}))
+    page = WIDE.replace("accuracy, %", "logit gap, end / start").replace("| two_moons | 1 | 1 |\n", "")
+    assert filled(page, folder).endswith("| circles | - | 0.50 ± 0.35 |\n")
 
 
 @pytest.mark.parametrize(
