@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from cake_jax.report.comparison import COLUMNS
@@ -14,7 +14,7 @@ FIGURES = ("accuracy", "agreement", "on the grid")
 
 
 class Difference(NamedTuple):
-    """The mean of a row minus the mean of its control, over the seeds that both have.
+    """The mean of a row minus the mean of its control, over the same seeds.
 
     Attributes:
       mean: The difference of the means.
@@ -28,25 +28,18 @@ class Difference(NamedTuple):
     paired_error: float
 
 
-def difference(values: Mapping[int, float], control: Mapping[int, float]) -> Difference:
+def difference(values: Sequence[float], control: Sequence[float]) -> Difference:
     """The difference of two rows.
 
     Args:
-      values: The values of a row by seed.
-      control: The values of the control by seed.
-
-    Raises:
-      CakeError: No seed is in both.
+      values: The value of a row for each seed.
+      control: The value of the control for each of these seeds, in the same order.
     """
-    seeds = sorted(values.keys() & control.keys())
-    if not seeds:
-        raise CakeError("the row and its control have no seed in common")
-    own, other = [values[seed] for seed in seeds], [control[seed] for seed in seeds]
-    gains = [value - base for value, base in zip(own, other, strict=True)]
-    if len(seeds) == 1:
+    gains = [value - base for value, base in zip(values, control, strict=True)]
+    if len(gains) == 1:
         return Difference(gains[0], math.nan, math.nan)
-    error = math.sqrt((statistics.variance(own) + statistics.variance(other)) / len(seeds))
-    return Difference(statistics.mean(gains), error, math.sqrt(statistics.variance(gains) / len(seeds)))
+    error = math.sqrt((statistics.variance(values) + statistics.variance(control)) / len(gains))
+    return Difference(statistics.mean(gains), error, math.sqrt(statistics.variance(gains) / len(gains)))
 
 
 def table(runs: list[dict[str, Any]], control: str = "") -> str:
@@ -74,16 +67,17 @@ def table(runs: list[dict[str, Any]], control: str = "") -> str:
     if control not in rows:
         raise CakeError(f"no run has the title '{control}'; there are {', '.join(rows) or 'none'}")
     base = rows.pop(control)
-    columns = [("seeds", *(f"{len(row.keys() & base.keys())}" for row in rows.values()))]
+    seeds = {title: sorted(row.keys() & base.keys()) for title, row in rows.items()}
+    for title, common in seeds.items():
+        if not common:
+            raise CakeError(f"{title}: the row and its control have no seed in common")
+    columns = [("seeds", *(f"{len(common)}" for common in seeds.values()))]
     for name in FIGURES:
         value_of = COLUMNS[f"{name}, %"]
-        others = {seed: value_of(figures) for seed, figures in base.items()}
-        found = []
-        for title, row in rows.items():
-            try:
-                found.append(difference({seed: value_of(figures) for seed, figures in row.items()}, others))
-            except CakeError as error:
-                raise CakeError(f"{title}: {error}") from error
+        found = [
+            difference([value_of(row[seed]) for seed in seeds[title]], [value_of(base[seed]) for seed in seeds[title]])
+            for title, row in rows.items()
+        ]
         if any(not math.isnan(one.mean) for one in found):
             columns.append((f"{name}, points", *(_text(one.mean, "+.2f") for one in found)))
             columns.append((f"{name} ±", *(_text(one.error, ".2f") for one in found)))
