@@ -40,6 +40,22 @@ def parse_flags(argv: list[str]) -> list[str]:
         _exit(str(error))
 
 
+def output_file(text: str) -> Path:
+    """The type of a flag for a file that a script writes. Its folder is made at once, so that no work is lost.
+
+    Raises:
+      ArgumentTypeError: The folder cannot be made, or the path is that of a folder.
+    """
+    path = Path(text)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{path.parent}: {error.strerror}") from error
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{path} is a folder")
+    return path
+
+
 def write_results(path: str | Path | None, **content: Any) -> None:
     """Writes the command line of this process and the content as JSON. Without a path, nothing is written."""
     if path:

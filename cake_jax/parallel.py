@@ -11,6 +11,8 @@ from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cake_jax.errors import CakeError, first_line
+
 AXIS = "devices"
 # After this time without a sign of life, a process counts as lost.
 _HEARTBEAT_SECONDS = 30
@@ -44,12 +46,22 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
       coordinator: Address `host:port` of process 0. With `auto`, JAX finds the processes, on clusters that it knows.
       num_processes: The number P of processes. Unused with `auto`.
       process_id: This process's number, from 0 to P - 1. Unused with `auto`.
+
+    Raises:
+      CakeError: The address has no port, the number is not below P, or JAX does not know the cluster.
     """
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from `stopping`
-    if coordinator == "auto":
-        jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
-    else:
-        jax.distributed.initialize(coordinator, num_processes, process_id, heartbeat_timeout_seconds=_HEARTBEAT_SECONDS)
+    given: dict[str, Any] = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
+    if coordinator != "auto":
+        if ":" not in coordinator:
+            raise CakeError(f"coordinator: '{coordinator}' must be host:port or auto")
+        given |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
+    try:
+        jax.distributed.initialize(**given)
+    except ValueError as error:
+        raise CakeError(
+            f"coordinator: JAX cannot join the processes of '{coordinator}': {first_line(error)}"
+        ) from error
 
 
 def is_first() -> bool:

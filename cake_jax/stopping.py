@@ -15,6 +15,9 @@ from types import FrameType
 # The exit code of a shell for a command that SIGTERM ended: 128 + 15.
 EXIT_CODE = 143
 MESSAGE = "stopped by SIGTERM; run the same command again to go on, without --overwrite"
+# The exit code of a shell for a command that Ctrl-C ended: 128 + 2.
+INTERRUPTED_CODE = 130
+INTERRUPTED_MESSAGE = "stopped; run the same command again to go on, without --overwrite"
 
 # Seconds after SIGTERM within which a run ends, whatever it does. A process that waits for runs waits one longer.
 GRACE_SECONDS = 8.0

@@ -2,10 +2,10 @@
 
 python scripts/run.py --config=configs/cifar10.py --config.dataset.data_dir=<prepared TFDS folder>
 
-Cost: 28 minutes on 2 CPU cores, of which the teacher takes 16 and the student 11 (`results/cifar10.json`). Test accuracy
-over three seeds: teacher 86.1 %, student 77.3 % (`results/cifar10_seeds.json`). The settings were chosen on training images.
-`docs/results.md` has the controls. There, `inversion` with 64 steps, which reads the teacher's batch-norm statistics,
-reaches 80.9 % (one seed).
+Cost: 28 minutes on 2 CPU cores, of which the teacher takes 16 and the student 11 (`results/cifar10.json`). Test
+accuracy over three seeds: teacher 86.1 %, student 77.3 % (`results/cifar10_seeds.json`). The settings were chosen on
+training images. `docs/results.md` has the controls. There, `inversion` with 64 steps, which reads the teacher's
+batch-norm statistics, reaches 80.9 % (one seed).
 """
 
 from typing import Any

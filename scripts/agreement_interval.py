@@ -22,7 +22,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from cake_jax import load_run
-from cake_jax.arguments import Parser, write_results
+from cake_jax.arguments import Parser, output_file, write_results
 from cake_jax.evaluation import starts_agreement
 from cake_jax.evaluation.conformal import interval
 from cake_jax.report.comparison import rank_correlation
@@ -41,8 +41,8 @@ def main() -> None:
     """Measures the runs, prints the table, and writes everything."""
     parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
-    parser.add_argument("--out", type=Path, help="JSON file for the agreements")
-    parser.add_argument("--figure", type=Path, help="PNG file for the figure")
+    parser.add_argument("--out", type=output_file, help="JSON file for the agreements")
+    parser.add_argument("--figure", type=output_file, help="PNG file for the figure")
     flags = parser.parse_args()
     try:
         runs = [_measured(folder) for folder in flags.runs]

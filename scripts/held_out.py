@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cake_jax import data, evaluate, load_run
-from cake_jax.arguments import Parser, write_results
+from cake_jax.arguments import Parser, output_file, write_results
 from cake_jax.random_keys import run_keys
 from cake_jax.report.tables import markdown, percent
 from cake_jax.run import run_folder
@@ -25,7 +25,7 @@ def main() -> None:
     """Measures all runs, prints the table, and writes the figures."""
     parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", help="folders of finished runs")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures")
+    parser.add_argument("--out", type=output_file, help="JSON file for the figures")
     flags = parser.parse_args()
     try:
         figures = {folder: measured(Path(folder)) for folder in flags.runs}

@@ -26,7 +26,7 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
 from cake_jax import data, load_run
-from cake_jax.arguments import Parser, write_results
+from cake_jax.arguments import Parser, output_file, write_results
 from cake_jax.cli import many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.evaluation.membership import confidence, leakage, likelihood_ratios
@@ -46,8 +46,10 @@ def main() -> None:
     parser.add_argument("--data_dir", default="", help="where the data set is")
     parser.add_argument("--models", type=int, default=16, help="number of teachers")
     parser.add_argument("--workdir", type=Path, default=Path("runs/privacy"), help="folder of the runs")
-    parser.add_argument("--out", type=Path, help="JSON file for all figures")
+    parser.add_argument("--out", type=output_file, help="JSON file for all figures")
     flags, others = many_runs.known_flags(parser)
+    if flags.models < 6:
+        parser.error(f"--models: {flags.models} is below 6; each image needs three models with it and three without it")
     try:
         dataset = data.load(data.DataSettings(flags.dataset, flags.data_dir))
         is_member = _make_runs(flags, dataset, others)

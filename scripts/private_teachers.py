@@ -25,7 +25,7 @@ import optax
 from matplotlib.figure import Figure
 
 from cake_jax import data, models
-from cake_jax.arguments import Parser
+from cake_jax.arguments import Parser, output_file
 from cake_jax.cli import many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.models import modes
@@ -48,8 +48,8 @@ def main() -> None:
     parser.add_argument("--epsilons", default="2,8,inf", help="bounds of privacy, separated by commas")
     parser.add_argument("--seeds", default="0,1,2", help="seeds, separated by commas")
     parser.add_argument("--workdir", type=Path, default=Path("runs/private"), help="folder of the runs")
-    parser.add_argument("--out", type=Path, help="JSON file for the results of all runs")
-    parser.add_argument("--figure", type=Path, help="PNG file for the figure")
+    parser.add_argument("--out", type=output_file, help="JSON file for the results of all runs")
+    parser.add_argument("--figure", type=output_file, help="PNG file for the figure")
     flags, others = many_runs.known_flags(parser)
     dataset = data.load(data.DataSettings("digits"))
     jobs: dict[tuple[str, str], Job] = {}

@@ -9,7 +9,7 @@ figures of the runs, which needs no other file.
 import sys
 from pathlib import Path
 
-from cake_jax.arguments import Parser
+from cake_jax.arguments import Parser, output_file
 from cake_jax.cli import many_runs
 from cake_jax.report import side_by_side
 from cake_jax.types import CakeError
@@ -19,7 +19,7 @@ def main() -> None:
     """Prints the results of the runs and the settings in which they differ, and writes the page."""
     parser = Parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="folders of finished runs")
-    parser.add_argument("--out", type=Path, help="HTML file for the page")
+    parser.add_argument("--out", type=output_file, help="HTML file for the page")
     flags = parser.parse_args()
     try:
         runs = many_runs.finished(flags.folders)

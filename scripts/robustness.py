@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from cake_jax import data, load_run
-from cake_jax.arguments import Parser, write_results
+from cake_jax.arguments import Parser, output_file, write_results
 from cake_jax.evaluation.robustness import TRANSFERRED, robustness
 from cake_jax.report.tables import markdown, percent, spread
 from cake_jax.run.run_folder import saved_data
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0", help="seeds of the runs, separated by commas")
     parser.add_argument("--epsilons", default="0.02,0.05,0.1,0.2", help="largest changes of a pixel, as shares")
     parser.add_argument("--examples", type=int, default=1000, help="number of test inputs")
-    parser.add_argument("--out", type=Path, help="JSON file for all figures")
+    parser.add_argument("--out", type=output_file, help="JSON file for all figures")
     flags = parser.parse_args()
     try:
         epsilons = [float(epsilon) for epsilon in flags.epsilons.split(",")]
@@ -50,6 +50,8 @@ def _of_seed(students: list[str], seed: str, epsilons: list[float], examples: in
     models: dict[str, Teacher] = {}
     for student in students:
         name, _, pattern = student.partition("=")
+        if not pattern or name == "teacher" or name in models:
+            raise CakeError(f"{student}: it must be NAME=FOLDER, with another name for each student than 'teacher'")
         folder = Path(pattern.replace("{seed}", seed))
         run = load_run(folder)
         if run.student is None or run.teacher is None:
@@ -64,8 +66,8 @@ def _of_seed(students: list[str], seed: str, epsilons: list[float], examples: in
 
 
 def _are_equal(one: Teacher, other: Teacher) -> bool:
-    leaves = zip(jax.tree.leaves(one.variables), jax.tree.leaves(other.variables), strict=True)
-    return one.spec == other.spec and all(np.array_equal(*pair) for pair in leaves)
+    (leaves, structure), (others, other_structure) = map(jax.tree.flatten, (one.variables, other.variables))
+    return (one.spec, structure) == (other.spec, other_structure) and all(map(np.array_equal, leaves, others))
 
 
 def tables(seeds: list[dict[str, Any]], epsilons: list[float]) -> list[str]:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from cake_jax import load_run
-from cake_jax.arguments import Parser
+from cake_jax.arguments import Parser, output_file
 from cake_jax.report.figures.samples import class_grid
 from cake_jax.types import CakeError, DataSpec, SampleBatch
 
@@ -19,7 +19,7 @@ def main() -> None:
     """Reads the samples and draws the figure."""
     parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", help="NAME=FOLDER of each row")
-    parser.add_argument("--figure", type=Path, required=True, help="PNG file for the figure")
+    parser.add_argument("--figure", type=output_file, required=True, help="PNG file for the figure")
     flags = parser.parse_args()
     try:
         rows = {}

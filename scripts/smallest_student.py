@@ -17,7 +17,7 @@ import json
 import sys
 from pathlib import Path
 
-from cake_jax.arguments import Parser
+from cake_jax.arguments import Parser, output_file
 from cake_jax.report import cheapest
 from cake_jax.types import CakeError
 
@@ -27,7 +27,7 @@ def main() -> None:
     parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", help="JSON files with the results of runs, each FILE or NAME=FILE")
     parser.add_argument("--wanted", default="80,90,95,98,99", help="agreements in percent")
-    parser.add_argument("--figure", type=Path, help="PNG file for the figure")
+    parser.add_argument("--figure", type=output_file, help="PNG file for the figure")
     flags = parser.parse_args()
     try:
         wanted = [float(value) for value in flags.wanted.split(",")]

@@ -38,7 +38,9 @@ _WRONG_VALUE = re.compile(
 _NO_ACCESS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 _HELP_FULL = flags.DEFINE_bool("helpfull", False, "The same as --help.")
 _HELP = flags.DEFINE_bool("help", False, "List the flags, and do nothing.", short_name="h")
-_CPU_DEVICES = flags.DEFINE_integer("cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.")
+_CPU_DEVICES = flags.DEFINE_integer(
+    "cpu_devices", 0, "CPU cores to use as devices; 0 for all usable ones.", lower_bound=0
+)
 _PROCESSES = flags.DEFINE_integer(
     "processes", 0, "Processes to start on this machine, which share its CPU cores.", lower_bound=0
 )
@@ -80,8 +82,6 @@ def _run(argv: list[str]) -> int:
         known = _unknown_field(argv, error) or _wrong_value(error)
         known = known or (None if isinstance(error, CakeError) else _missing_file(given))
         return _fail(known or _error_of_config_file(error), 2)
-    if _PROCESSES.value:
-        return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
     if _LAUNCHER.value:
         processes.end_with(_LAUNCHER.value)
     logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of the errors that it raises
@@ -90,6 +90,8 @@ def _run(argv: list[str]) -> int:
     jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(parallel.usable_cores()))
     _keep_compiled_programs()
     try:
+        if _PROCESSES.value:
+            return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
         if _PRINT_CONFIG.value:
             print(_CONFIG.value.to_json_best_effort(indent=1))
         elif _DRY_RUN.value:
@@ -129,8 +131,9 @@ def _run(argv: list[str]) -> int:
         print(f"stopped: another process of this run may have been lost ({first_line(error)})", file=sys.stderr)
         os._exit(1)
     except KeyboardInterrupt:
-        print("stopped; run the same command again to go on, without --overwrite", file=sys.stderr)
-        return 130
+        if not _LAUNCHER.value:
+            print(stopping.INTERRUPTED_MESSAGE, file=sys.stderr)
+        return stopping.INTERRUPTED_CODE
     return 0
 
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from cake_jax import checks, config as config_lib, data, stopping
-from cake_jax.arguments import Parser, write_results
-from cake_jax.cli import command_line
+from cake_jax.arguments import Parser, output_file, write_results
+from cake_jax.cli import command_line, grid
 from cake_jax.report import Record
 from cake_jax.report.side_by_side import FinishedRun
 from cake_jax.report.tables import run_figures
@@ -82,12 +82,12 @@ def parse(
     parser = Parser(description)
     parser.add_argument("--config", required=True, help="config file of the runs")
     parser.add_argument("--workdir", type=Path, help="folder of the runs")
-    parser.add_argument("--out", type=Path, help="JSON file for the results of all runs")
+    parser.add_argument("--out", type=output_file, help="JSON file for the results of all runs")
     for name, text in {"figure": "PNG file for the figure", **figures}.items():
-        parser.add_argument(f"--{name}", type=Path, help=text)
+        parser.add_argument(f"--{name}", type=output_file, help=text)
     lists = {"devices": ("", "GPUs with one run at a time on each, as in CUDA_VISIBLE_DEVICES"), **lists}
     for name, (values, text) in lists.items():
-        parser.add_argument(f"--{name}", default=values, type=lambda value: value.split(","), help=text)
+        parser.add_argument(f"--{name}", default=values, type=grid.split, help=text)
     for name, (number, text) in numbers.items():
         parser.add_argument(f"--{name}", default=number, type=_whole_number, help=text)
     flags, others = known_flags(parser)
@@ -195,7 +195,7 @@ def run_all(jobs: Sequence[Job], devices: Sequence[str] = ("",)) -> Iterator[dic
       For each job in order the content of `results.json`, or the message of its failure.
 
     Raises:
-      SystemExit: This process has received SIGTERM, which it has passed on. The exit code is 143.
+      SystemExit: This process has received SIGTERM, which it has passed on, or Ctrl-C. The exit code is 143 or 130.
     """
     free: queue.SimpleQueue[str] = queue.SimpleQueue()
     for device in devices:
@@ -221,6 +221,9 @@ def run_all(jobs: Sequence[Job], devices: Sequence[str] = ("",)) -> Iterator[dic
         except stopping.Stopped:
             print(stopping.MESSAGE, file=sys.stderr)
             sys.exit(stopping.EXIT_CODE)
+        except KeyboardInterrupt:
+            print(stopping.INTERRUPTED_MESSAGE, file=sys.stderr)
+            sys.exit(stopping.INTERRUPTED_CODE)
 
 
 def end(results: Iterable[dict[str, Any] | str]) -> None:

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from cake_jax import cost, data, methods
 from cake_jax.methods.shared import generator_training
 from cake_jax.methods.shared.generator_training import GeneratorSettings
-from cake_jax.models import modes
 from cake_jax.models.generators import generate
 from cake_jax.run import experiment, run_folder, speed
 from cake_jax.run.settings import ModelSettings, RunSettings, TeacherSettings
@@ -157,8 +156,7 @@ def _teacher_model(settings: TeacherSettings) -> ModelSettings:
 
 def _abstract(model: ModelSettings, spec: DataSpec) -> Teacher:
     """A model whose variables have shapes and types, but no values."""
-    module = model.create(spec)
-    return Teacher(modes.shapes(module, spec.shape), LinenApply(module), spec)
+    return Teacher(model.shapes(spec), LinenApply(model.create(spec)), spec)
 
 
 def _answer_flops(model: Teacher) -> float:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cake_jax.data import Dataset
-from cake_jax.evaluation import Answers, answers_to, evaluate, judge
+from cake_jax.evaluation import Answers, answers_to, judge
 from cake_jax.run.synthesis_stage import kept_students
 from cake_jax.teachers import Teacher
 from cake_jax.types import Queryable
@@ -20,13 +20,15 @@ def evaluate_models(
     """
     x, y = dataset.test_x, dataset.test_y
     figures: dict[str, Any] = {}
-    answers = None
+    answers = logits = None
     if teacher is not None:
-        figures["teacher"] = evaluate(teacher, None, x, y)
+        of_teacher = answers_to(teacher, None, x, y)
+        figures["teacher"], logits = judge(of_teacher), of_teacher.student
     if student is not None:
-        answers = answers_to(student, teacher, x, y)
+        answers = answers_to(student, None, x, y)._replace(teacher=logits)
         figures["student"] = judge(answers)
     figures["rounds"] = [
-        {"round": number, **evaluate(model, teacher, x, y)} for number, model in kept_students(rounds).items()
+        {"round": number, **judge(answers_to(model, None, x, y)._replace(teacher=logits))}
+        for number, model in kept_students(rounds).items()
     ]
     return figures, answers

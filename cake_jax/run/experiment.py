@@ -18,7 +18,7 @@ from cake_jax.run import results as results_lib, run_folder, warning_signs
 from cake_jax.run.evaluation_stage import evaluate_models
 from cake_jax.run.settings import RunSettings
 from cake_jax.run.student_stage import trained_student
-from cake_jax.run.synthesis_stage import stored_samples
+from cake_jax.run.synthesis_stage import earlier_samples, stored_samples
 from cake_jax.run.teacher_stage import opened_black_box, own_teacher
 from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
@@ -164,16 +164,22 @@ def _baseline(settings: RunSettings, workdir: Path, names: dict[str, str], quiet
 
 
 def _check_sources(settings: RunSettings, *, has_teacher: bool) -> None:
-    """Refuses a run whose files or data are missing, before anything is made.
+    """Refuses a run whose files or data are missing or whose models do not fit, before anything is made.
 
     Raises:
-      CakeError: A file or a data set is missing. The message names it.
+      CakeError: A file, earlier samples or a data set is missing, or a model does not take inputs of this shape.
     """
-    source = settings.teacher.source
+    source, stages = settings.teacher.source, settings.stages
     if source == "weights" and not has_teacher and not Path(settings.teacher.path).is_file():
         raise CakeError(f"teacher.weights: there is no file {settings.teacher.path}")
     check_training_data(settings, has_teacher=has_teacher)
-    if settings.stages.evaluation:
+    if settings.samples.from_run:
+        earlier_samples(settings)
+    if source == "training" and not has_teacher:
+        settings.teacher.model.shapes(settings.spec)
+    if stages.student or methods.get(settings.method).guide:
+        settings.student.model.shapes(settings.spec)
+    if stages.evaluation:
         data.check(settings.data)
 
 

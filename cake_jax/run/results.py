@@ -1,6 +1,6 @@
 """The results of a run: the content of `results.json`."""
 
-import importlib.metadata
+import contextlib
 import shlex
 import subprocess
 import sys
@@ -15,7 +15,10 @@ from cake_jax.run.settings import RunSettings
 from cake_jax.stores.metrics import MetricsLog
 from cake_jax.stores.samples import SampleStore
 from cake_jax.teachers import Teacher
+from cake_jax.version import __version__
 
+# The source tree, if there is one.
+_ROOT = Path(__file__).parents[2]
 # The student's results: their names in `results.json`, and their names in `evaluation.evaluate`.
 _STUDENT_FIGURES = {"test_accuracy": "accuracy", "test_agreement": "agreement", "test_kl": "kl"}
 
@@ -102,8 +105,9 @@ def _command() -> str:
 
 def _commit() -> str:
     """The commit of the source tree, or the package's version if there is no source tree."""
-    try:
-        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return f"cake_jax {importlib.metadata.version('cake_jax')}"
+    # An installed package may lie within the source tree of another project.
+    if (_ROOT / ".git").exists():
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            command = ["git", "-C", str(_ROOT), "rev-parse", "HEAD"]
+            return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    return f"cake_jax {__version__}"

@@ -159,9 +159,11 @@ def saved_data(folder: Path) -> DataSettings:
     Raises:
       CakeError: The folder holds no run, or its config is damaged.
     """
-    section = saved_config(folder)["dataset"]
-    names = [field.name for field in dataclasses.fields(DataSettings)]
-    return DataSettings(**{name: section[name] for name in names if name in section and name != "shape"})
+    match saved_config(folder):
+        case {"dataset": dict() as section}:
+            names = [field.name for field in dataclasses.fields(DataSettings)]
+            return DataSettings(**{name: section[name] for name in names if name in section and name != "shape"})
+    raise CakeError(f"{folder / CONFIG}: it names no data set")
 
 
 def saved_temperature(folder: Path) -> float:

@@ -10,9 +10,10 @@ import flax.linen as nn
 from cake_jax import models
 from cake_jax.black_box import QuerySettings
 from cake_jax.data import DataSettings
+from cake_jax.models import modes
 from cake_jax.synthesis import SynthesisSettings
 from cake_jax.training import DistillationLoss, TrainSettings, ViewSettings
-from cake_jax.types import DataSpec
+from cake_jax.types import CakeError, DataSpec, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,21 @@ class ModelSettings:
     def create(self, spec: DataSpec) -> nn.Module:
         """Makes the Flax module for inputs and classes of `spec`."""
         return models.create(self.name, spec, self.options)
+
+    def shapes(self, spec: DataSpec) -> Any:
+        """Shapes and types of the module's variables. Nothing is computed.
+
+        Raises:
+          CakeError: The module does not take inputs of `spec`.
+        """
+        module = self.create(spec)
+        try:
+            return modes.shapes(module, spec.shape)
+        except CakeError:
+            raise
+        except Exception as error:  # Flax and a user's module raise errors of any type
+            message = f"model.name: {self.name} does not take inputs of shape {spec.shape}: {first_line(error)}"
+            raise CakeError(message) from error
 
 
 @dataclasses.dataclass(frozen=True)

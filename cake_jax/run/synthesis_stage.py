@@ -36,17 +36,7 @@ def stored_samples(
 ) -> SampleStore:
     """The sample store of an earlier run, or that of this run after it is completed. The store may be empty."""
     if settings.samples.from_run:
-        source = Path(settings.samples.from_run) / run_folder.SAMPLES
-        if not source.exists():
-            raise CakeError(f"synthesis.from_run: no samples in {source.parent}")
-        store, spec = SampleStore(source), settings.spec
-        for entry in store.entries.values():
-            if (tuple(entry["shape"]), entry["num_classes"]) != (spec.shape, spec.num_classes):
-                raise CakeError(
-                    f"synthesis.from_run: the samples in {source} have shape {tuple(entry['shape'])} and "
-                    f"{entry['num_classes']} classes, not {spec.shape} and {spec.num_classes}"
-                )
-        return store
+        return earlier_samples(settings)
     rounds, num_batches = workdir / run_folder.ROUNDS, settings.samples.synthesis.num_batches
     store = repair.sound_samples(workdir / run_folder.SAMPLES, rounds)
     # A guide student is saved after the samples of its round. A kill between the two leaves samples without a student.
@@ -61,6 +51,25 @@ def stored_samples(
         examples = dataset.train_x, dataset.train_y
     make_samples(key, settings, teacher, store, rounds, log, examples, watch)
     return SampleStore(store.folder)
+
+
+def earlier_samples(settings: RunSettings) -> SampleStore:
+    """The sample store of the earlier run `samples.from_run`.
+
+    Raises:
+      CakeError: There are no samples, or they do not fit the run's inputs and classes.
+    """
+    source, spec = Path(settings.samples.from_run) / run_folder.SAMPLES, settings.spec
+    if not source.exists():
+        raise CakeError(f"synthesis.from_run: no samples in {source.parent}")
+    store = SampleStore(source)
+    for entry in store.entries.values():
+        if (tuple(entry["shape"]), entry["num_classes"]) != (spec.shape, spec.num_classes):
+            raise CakeError(
+                f"synthesis.from_run: the samples in {source} have shape {tuple(entry['shape'])} and "
+                f"{entry['num_classes']} classes, not {spec.shape} and {spec.num_classes}"
+            )
+    return store
 
 
 def make_samples(

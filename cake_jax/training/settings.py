@@ -72,6 +72,8 @@ def checked(settings: TrainSettings, spec: DataSpec, stage: str) -> TrainSetting
     checks.above_zero(f"{stage}.batch_size", settings.batch_size)
     checks.above_zero(f"{stage}.learning_rate", settings.peak_rate)
     checks.one_of(f"{stage}.schedule", settings.schedule, schedules.TRAINING_SCHEDULES)
+    checks.fraction(f"{stage}.momentum", settings.momentum)
+    checks.not_negative(f"{stage}.weight_decay", settings.weight_decay)
     checks.one_of(f"{stage}.precision", settings.precision, PRECISIONS)
     checks.fraction(f"{stage}.validation_fraction", settings.validation_fraction)
     check_augmentation(settings.augment, spec, f"{stage}.augment")

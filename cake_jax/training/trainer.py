@@ -233,7 +233,8 @@ def epoch_size(settings: TrainSettings, count: int) -> tuple[int, int]:
     training, devices = count - round(settings.validation_fraction * count), parallel.total_device_count()
     batch_size = min(settings.batch_size, training) // devices * devices
     if batch_size == 0:
-        raise CakeError(f"batch_size: {settings.batch_size} examples a step are fewer than the {devices} devices")
+        step = min(settings.batch_size, training)
+        raise CakeError(f"batch_size: a step has {step} examples, fewer than the {devices} devices")
     return training // batch_size, batch_size
 
 

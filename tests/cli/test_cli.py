@@ -11,7 +11,7 @@ import pytest
 import runs
 from runs import ROOT, error_of
 
-from cake_jax import config as config_lib
+from cake_jax import config as config_lib, stopping
 from cake_jax.cli import processes
 from cake_jax.run import experiment
 from cake_jax.run.run_folder import flat
@@ -150,15 +150,25 @@ def test_the_flags_reach_the_run(overwrite, quiet, tmp_path, monkeypatch):
     assert received == {**expected, "seed": 4, "workdir": workdir}
 
 
-def test_an_interrupted_run_says_how_to_go_on(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [([], stopping.INTERRUPTED_MESSAGE), (["--processes=2"], stopping.INTERRUPTED_MESSAGE), (["--launcher=1"], "")],
+)
+def test_an_interrupted_run_says_once_how_to_go_on(options, message, tmp_path, monkeypatch):
+    """Ctrl-C reaches a launcher and its processes. The launcher says it for all."""
+
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(experiment, "run", interrupted)
-    ended = runs.command(SMOKE, f"--workdir={tmp_path / 'run'}")
-    assert ended.code == 130
-    assert len(ended.err.splitlines()) == 1
-    assert "same command" in ended.err
+    monkeypatch.setattr(processes, "launch", interrupted)
+    monkeypatch.setattr(processes, "end_with", lambda launcher: None)
+    ended = runs.command(SMOKE, f"--workdir={tmp_path / 'run'}", *options)
+    assert (ended.code, ended.err.strip()) == (130, message)
+
+
+def test_a_number_of_devices_below_zero_is_refused():
+    assert "cpu_devices" in runs.error_of(runs.command(SMOKE, "--cpu_devices=-1"))
 
 
 def test_an_error_of_the_library_is_not_hidden(tmp_path, monkeypatch):

@@ -1,5 +1,8 @@
 """Devices and processes: rows divided among devices, functions mapped over devices, shares of processes."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +31,20 @@ def test_what_one_process_finds_all_know(monkeypatch):
     monkeypatch.setattr(multihost_utils, "process_allgather", lambda own: np.stack([own, [False, True, False]]))
     assert parallel.each_in_any([True, False, False]).tolist() == [True, True, False]
     assert parallel.each_in_any([]).tolist() == []
+
+
+def test_processes_that_cannot_join_are_refused():
+    """In a process of its own: JAX joins no processes once it uses a device."""
+    program = (
+        "from cake_jax import parallel, types\n"
+        "for given in ('localhost', 2, 0), ('localhost:1', 2, 2), ('auto', 1, 0):\n"
+        "    try:\n        parallel.join(*given)\n    except types.CakeError as error:\n        print(error)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
+    no_port, too_high, no_cluster = ended.stdout.splitlines()
+    assert no_port == "coordinator: 'localhost' must be host:port or auto"
+    assert too_high.startswith("coordinator: JAX cannot join the processes of 'localhost:1': ")
+    assert no_cluster.startswith("coordinator: JAX cannot join the processes of 'auto': ")
 
 
 def test_own_share_divides_items_among_processes(monkeypatch):

@@ -92,6 +92,15 @@ def test_figure_shows_its_input(draw, tmp_path):
     assert np.mean(np.abs(first - second).max(axis=-1) > 0.1) > 0.0005
 
 
+def test_synthesis_curves_have_the_mini_batches_in_order(tmp_path):
+    """Several processes write their lines as they are made."""
+    log = made_up.synthesis_log(tmp_path)
+    lines = log.path.read_text().splitlines()
+    log.path.write_text("\n".join([lines[2], *lines[:2]]) + "\n")
+    line = synthesis_curves(log).axes[0].lines[0]
+    assert [*zip(*line.get_data(), strict=True)] == [(0, 1.0), (1, 0.5), (2, 0.25)]
+
+
 def test_synthesis_curves_have_a_panel_for_each_diagnostic_that_changes(tmp_path):
     axes = synthesis_curves(made_up.synthesis_log(tmp_path)).axes
     labels = [axis.get_ylabel().replace("\n", " ") for axis in axes if axis.axison]

@@ -38,6 +38,11 @@ def test_the_student_of_an_earlier_run_s_samples_has_their_number(finished):
     assert "no samples with a step size from 0.0 to " in message_of(lines_of, **fields)
 
 
+def test_a_model_that_does_not_fit_is_refused():
+    message = message_of(lines_of, **{"student.model.name": "cnn"})
+    assert message.startswith("model.name: cnn does not take inputs of shape (2,): ")
+
+
 def test_a_teacher_behind_an_address_is_not_trained():
     fields = {"method": "noise", "black_box.answers": "labels", "black_box.budget": 9, "black_box.url": "http://a"}
     teacher, evaluation = lines_of(**fields, **OFF)

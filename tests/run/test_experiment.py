@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import shutil
+import subprocess
 import sys
 
 import jax
+import made_up
 import numpy as np
 import pytest
 import runs
@@ -16,10 +18,11 @@ from cake_jax import data, load_run
 from cake_jax.config import resolve
 from cake_jax.data import DataSettings
 from cake_jax.evaluation import evaluate, starts_agreement
-from cake_jax.run import experiment, results
+from cake_jax.run import evaluation_stage, experiment, results
 from cake_jax.stores import checkpoint
 from cake_jax.training import trainer
 from cake_jax.types import CakeError, CakeWarning
+from cake_jax.version import __version__
 
 
 def test_a_run_leaves_results_metrics_and_a_report(finished):
@@ -70,6 +73,52 @@ def test_an_unfinished_run_says_that_it_goes_on(unfinished, tmp_path, capsys):
 def test_the_command_of_a_run_can_be_repeated_elsewhere(argv, command, monkeypatch):
     monkeypatch.setattr(sys, "orig_argv", argv)
     assert results._command() == command
+
+
+@pytest.mark.parametrize("has_tree", [True, False])
+def test_the_commit_is_that_of_this_source_tree_alone(has_tree, tmp_path, monkeypatch):
+    """The package may be installed in a folder of another project, which has commits of its own."""
+    for command in ("init --quiet", "-c user.name=a -c user.email=b commit --quiet --allow-empty --message=c"):
+        subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
+    tree = tmp_path if has_tree else tmp_path / "site-packages"
+    monkeypatch.setattr(results, "_ROOT", tree)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert results._commit() == (head.stdout.strip() if has_tree else f"cake_jax {__version__}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"student.model.name": "cnn"}, "model.name: cnn does not take inputs of shape (2,): "),
+        ({"teacher.model.name": "cnn"}, "model.name: cnn does not take inputs of shape (2,): "),
+        ({"synthesis.from_run": "elsewhere"}, "synthesis.from_run: no samples in elsewhere"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_made(fields, message, tmp_path):
+    assert message_of(runs.run, small_config(**fields), tmp_path / "run").startswith(message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_evaluation_asks_the_teacher_once(tmp_path, monkeypatch):
+    """A black box would look up each further answer."""
+    teacher, student, dataset = made_up.TEACHER, made_up.STUDENT, made_up.dataset()
+    asked = []
+
+    class Counted:
+        spec = teacher.spec
+
+        def predict(self, x):
+            asked.append(len(x))
+            return teacher.predict(x)
+
+    monkeypatch.setattr(evaluation_stage, "kept_students", lambda rounds: {1: student, 2: student})
+    figures, answers = evaluation_stage.evaluate_models(dataset, Counted(), student, tmp_path)
+    assert asked == [len(dataset.test_x)]
+    expected = evaluate(student, teacher, dataset.test_x, dataset.test_y)
+    assert figures["student"] == expected
+    assert figures["teacher"] == evaluate(teacher, None, dataset.test_x, dataset.test_y)
+    assert figures["rounds"] == [{"round": number, **expected} for number in (1, 2)]
+    np.testing.assert_array_equal(answers.teacher, teacher.predict(dataset.test_x))
 
 
 def test_images_without_data_have_an_agreement_on_procedural_images(tmp_path):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import runs
@@ -152,6 +153,34 @@ def test_sigterm_ends_a_script_and_its_run(config, tmp_path):
     assert process.returncode == stopping.EXIT_CODE
     assert errors == f"{stopping.MESSAGE}\n" * 2, "the run says it, and then the script"
     assert [path.name for path in (tmp_path / "w").iterdir()] == [first.name]
+
+
+def test_ctrl_c_ends_a_script_in_one_line(monkeypatch, capsys):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(many_runs, "run", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        list(many_runs.run_all([many_runs.Job("a.py", Path("run"), [])] * 2))
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == f"{stopping.INTERRUPTED_MESSAGE}\n"
+
+
+def test_files_for_results_have_a_folder_before_the_first_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", f"--out={tmp_path / 'new' / 'out.json'}"])
+    many_runs.parse("A script.", {})
+    assert (tmp_path / "new").is_dir()
+    for path, reason in ((tmp_path, f"{tmp_path} is a folder"), ("/proc/none/out.json", "/proc/none: ")):
+        monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", f"--figure={path}"])
+        with pytest.raises(SystemExit):
+            many_runs.parse("A script.", {})
+        assert capsys.readouterr().err.startswith(f"error: argument --figure: {reason}")
+
+
+def test_a_comma_within_brackets_separates_no_methods(monkeypatch):
+    methods = ["cake", "cake:student.views.fresh=('leaves','strokes')"]
+    monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", f"--methods={','.join(methods)}"])
+    assert many_runs.parse("A script.", {"methods": ("", "methods")})[0].methods == methods
 
 
 def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):

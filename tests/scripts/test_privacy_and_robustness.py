@@ -68,3 +68,15 @@ def test_the_students_of_each_seed_are_attacked(folder):
 def test_a_folder_without_a_run_is_one_line(folder):
     with pytest.raises(SystemExit, match="error: nothing: no run here"):
         in_process.call(folder, "robustness.py", "one=nothing")
+
+
+@pytest.mark.parametrize("student", ["teacher=nothing", "nothing"])
+def test_a_student_without_a_name_of_its_own_is_refused(student, folder):
+    with pytest.raises(SystemExit, match=f"error: {student}: it must be NAME=FOLDER, with another name"):
+        in_process.call(folder, "robustness.py", student)
+
+
+def test_too_few_models_are_refused_before_the_first_run(folder, capsys):
+    with pytest.raises(SystemExit):
+        in_process.call(folder, "privacy.py", "--config=tiny.py", "--dataset=digits", "--models=5")
+    assert capsys.readouterr().err.startswith("error: --models: 5 is below 6; each image needs three models")

@@ -19,6 +19,8 @@ from cake_jax.training import TrainSettings, checked
         ({"optimizer": "lion"}, "student.optimizer: 'lion' is not one of sgd, adam, adamw"),
         ({"schedule": "linear"}, "student.schedule: 'linear' is not one of constant, one_cycle, multi_step"),
         ({"validation_fraction": 1.0}, "student.validation_fraction: 1.0 is not in [0, 1)"),
+        ({"momentum": 9.0}, "student.momentum: 9.0 is not in [0, 1)"),
+        ({"weight_decay": -1e-4}, "student.weight_decay: -0.0001 is below 0"),
         ({"augment": ("flip",)}, "student.augment: "),
     ],
 )

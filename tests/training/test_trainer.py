@@ -269,7 +269,7 @@ def test_a_loss_that_is_not_finite_is_refused(module, points):
 def test_fewer_examples_than_devices_are_refused(module, points):
     x, labels = points
     message = message_of(history, module, x[:1], Labels(labels.classes[:1]))
-    assert message == "batch_size: 20 examples a step are fewer than the 2 devices"
+    assert message == "batch_size: a step has 1 examples, fewer than the 2 devices"
 
 
 def test_a_module_that_does_not_fit_is_refused():

@@ -31,7 +31,7 @@ _SHARES = ("target_accuracy", "class_balance", "confidence", "intended", "studen
 
 def drawing(record: Record) -> Drawing | None:
     """Draws the curves of a run. None if no samples were made, or if no diagnostic changes."""
-    rows = record.log.read("synthesis")
+    rows = _rows(record.log)
     panels = _panels(rows)
     if not panels:
         return None
@@ -52,7 +52,7 @@ def synthesis_curves(log: MetricsLog) -> Figure:
     Args:
       log: The metrics of the run.
     """
-    rows = log.read("synthesis")
+    rows = _rows(log)
     names = _panels(rows)
     batches = [row["step"] for row in rows]
     lines = -(-len(names) // 2)
@@ -74,6 +74,11 @@ def synthesis_curves(log: MetricsLog) -> Figure:
     for axis in axes[len(names) :]:
         axis.axis("off")
     return figure
+
+
+def _rows(log: MetricsLog) -> list[dict[str, Any]]:
+    """The lines of the mini-batches in order. Several processes write them as they are made."""
+    return sorted(log.read("synthesis"), key=lambda row: row["step"])
 
 
 def _panels(rows: list[dict[str, Any]]) -> list[str]:
