@@ -24,7 +24,7 @@ the decision regions of the first seed for 2-dimensional inputs, else the studen
 
 from typing import Any
 
-from cake_jax.cli import many_runs
+from cake_jax.cli import grid, many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.evaluation import starts_agreement
 from cake_jax.report import Record, comparison
@@ -34,8 +34,11 @@ from cake_jax.types import CakeError
 
 def main() -> None:
     """Runs all pairs of a method and a seed: the first method, whose teachers the others share, before the others."""
-    methods = ("cake,lake,noise", "methods in the order of the table, each name[:field=value...]")
-    flags, others = many_runs.parse(__doc__, {"methods": methods, "seeds": ("0,1,2", "seeds")})
+    parser = many_runs.parser(__doc__)
+    methods = "methods in the order of the table, each name[:field=value...]"
+    parser.add_argument("--methods", default="cake,lake,noise", type=grid.split, help=methods)
+    parser.add_argument("--seeds", default="0,1,2", type=grid.split, help="seeds")
+    flags, others = many_runs.known_flags(parser)
     workdir = flags.workdir or many_runs.default_folder("compare", flags.config)
     pairs = [(title, seed) for seed in flags.seeds for title in flags.methods]
     folders = {(title, seed): workdir / f"{title.replace(':', '-')}-{seed}" for title, seed in pairs}

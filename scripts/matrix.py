@@ -16,16 +16,20 @@ results to `--out`, and draws a heat map to `--figure` and a bar chart to `--bar
 
 from typing import Any
 
-from cake_jax.cli import many_runs
+from cake_jax.arguments import output_file
+from cake_jax.cli import grid, many_runs
 from cake_jax.cli.many_runs import Job
 from cake_jax.report import matrix
 
 
 def main() -> None:
     """Runs all cells: first the diagonal, whose teachers and samples the other cells of a row share."""
-    models = ("cnn,mlp,resnet4,vit_small", "names in the config's variants")
-    lists = {"models": models, "seeds": ("0", "seeds")}
-    flags, others = many_runs.parse(__doc__, lists, figures={"bars": "PNG file for the bar chart"})
+    parser = many_runs.parser(__doc__)
+    models = "names in the config's variants"
+    parser.add_argument("--models", default="cnn,mlp,resnet4,vit_small", type=grid.split, help=models)
+    parser.add_argument("--seeds", default="0", type=grid.split, help="seeds")
+    parser.add_argument("--bars", type=output_file, help="PNG file for the bar chart")
+    flags, others = many_runs.known_flags(parser)
     workdir, names = flags.workdir or many_runs.default_folder("", flags.config), flags.models
 
     def job(teacher: str, student: str, seed: str) -> Job:

@@ -13,12 +13,12 @@ and the fewest evaluations with which any student does. The agreement is that on
 what is possible. It does not choose a student for you.
 """
 
-import json
 import sys
 from pathlib import Path
 
 from cake_jax.arguments import Parser, output_file
 from cake_jax.report import cheapest
+from cake_jax.report.tables import read_runs
 from cake_jax.types import CakeError
 
 
@@ -38,9 +38,9 @@ def main() -> None:
             if name in files:
                 raise CakeError(f"{argument}: another file has this name; call it NAME={file}")
             files.add(name)
-            families |= cheapest.families(name, json.loads(Path(file).read_text())["runs"])
+            families |= cheapest.families(name, read_runs(Path(file)))
         options = [one for family in families.values() for one in family]
-    except (CakeError, OSError, KeyError, TypeError, ValueError) as error:
+    except (CakeError, OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(cheapest.table(options, wanted))
     if flags.figure:

@@ -32,11 +32,10 @@ _TEACHER_ALONE = [f"--config.run.{stage}=False" for stage in ("synthesis", "stud
 
 def main() -> None:
     """Trains each teacher once, and then runs all points."""
-    numbers = {
-        "random": (0, "number of combinations to draw at random; 0 for all"),
-        "draw_seed": (0, "seed of the draw"),
-    }
-    flags, others = many_runs.parse(__doc__, {}, numbers)
+    parser = many_runs.parser(__doc__)
+    parser.add_argument("--random", default=0, type=int, help="number of combinations to draw at random; 0 for all")
+    parser.add_argument("--draw_seed", default=0, type=int, help="seed of the draw")
+    flags, others = many_runs.known_flags(parser)
     fields, rest = grid.parse(others)
     try:
         points = grid.points(fields, flags.random, flags.draw_seed)

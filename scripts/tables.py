@@ -23,7 +23,6 @@ Cells under a heading of `HEADINGS` are computed. So are those under `over the c
 first row with the same seed, in points. All other cells are kept as they are.
 """
 
-import json
 import math
 import re
 import statistics
@@ -34,7 +33,7 @@ from typing import Any
 
 from cake_jax.arguments import Parser
 from cake_jax.report.comparison import COLUMNS
-from cake_jax.report.tables import RunFigures, markdown, percent, run_figures, spread
+from cake_jax.report.tables import RunFigures, markdown, percent, read_runs, run_figures, spread
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/ablation.md", "docs/small_students.md", "docs/troubleshooting.md")
@@ -160,7 +159,7 @@ def _cell(heading: str, runs: list[RunFigures]) -> str:
 
 
 def _runs(path: Path, title: str) -> list[RunFigures]:
-    runs = [run for run in json.loads(path.read_text())["runs"] if _title(run) == title]
+    runs = [run for run in read_runs(path) if _title(run) == title]
     if not runs:
         sys.exit(f"error: {path} has no run '{title}'")
     return [run_figures(run) for run in runs]

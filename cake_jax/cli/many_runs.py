@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from absl import logging
@@ -58,49 +57,27 @@ class Job(NamedTuple):
     arguments: Sequence[str]
 
 
-def parse(
-    description: str,
-    lists: Mapping[str, tuple[str, str]],
-    numbers: Mapping[str, tuple[int, str]] = MappingProxyType({}),
-    figures: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[argparse.Namespace, list[str]]:
-    """Reads the command line of a script that starts runs.
+def parser(description: str) -> Parser:
+    """A parser with the flags of all scripts that start runs. A script adds its own, and calls `known_flags`.
 
     Args:
       description: The script's docstring, for `--help`.
-      lists: Flags of the script with comma-separated values: default and help by name.
-      numbers: Flags of the script that are whole numbers: default and help by name.
-      figures: Flags of the script for further figures: help by name.
-
-    Returns:
-      The values of `--config`, `--workdir`, `--out`, `--figure`, `--devices`, and of all flags of the script. All other
-      arguments, for each run.
-
-    Raises:
-      SystemExit: A flag is unknown or misses its value. One line on stderr says so.
     """
-    parser = Parser(description)
-    parser.add_argument("--config", required=True, help="config file of the runs")
-    parser.add_argument("--workdir", type=Path, help="folder of the runs")
-    parser.add_argument("--out", type=output_file, help="JSON file for the results of all runs")
-    for name, text in {"figure": "PNG file for the figure", **figures}.items():
-        parser.add_argument(f"--{name}", type=output_file, help=text)
-    lists = {"devices": ("", "GPUs with one run at a time on each, as in CUDA_VISIBLE_DEVICES"), **lists}
-    for name, (values, text) in lists.items():
-        parser.add_argument(f"--{name}", default=values, type=grid.split, help=text)
-    for name, (number, text) in numbers.items():
-        parser.add_argument(f"--{name}", default=number, type=_whole_number, help=text)
-    flags, others = known_flags(parser)
-    if "seeds" in lists and any(argument.lstrip("-").startswith("config.seed") for argument in others):
-        parser.error("--config.seed: this script sets it; use --seeds")
-    return flags, others
+    made = Parser(description)
+    made.add_argument("--config", required=True, help="config file of the runs")
+    made.add_argument("--workdir", type=Path, help="folder of the runs")
+    made.add_argument("--out", type=output_file, help="JSON file for the results of all runs")
+    made.add_argument("--figure", type=output_file, help="PNG file for the figure")
+    devices = "GPUs with one run at a time on each, as in CUDA_VISIBLE_DEVICES"
+    made.add_argument("--devices", default="", type=grid.split, help=devices)
+    return made
 
 
-def known_flags(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str]]:
+def known_flags(parser: Parser) -> tuple[argparse.Namespace, list[str]]:
     """The values of a script's own flags, and all other arguments, for each run.
 
     Raises:
-      SystemExit: A flag is unknown or misses its value. One line on stderr says so.
+      SystemExit: A flag is unknown or misses its value, or the script sets it. One line on stderr says so.
     """
     flags, others = parser.parse_known_args()
     for argument in others:
@@ -108,14 +85,9 @@ def known_flags(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, li
         if argument.startswith("-") and not name.startswith("config.") and name not in _FLAGS_OF_RUNS:
             similar = checks.did_you_mean(name, (*vars(flags), *_FLAGS_OF_RUNS))
             parser.error(f"'{argument}' is no flag; see --help{similar}")
+        if name.startswith("config.seed") and "seeds" in flags:
+            parser.error("--config.seed: this script sets it; use --seeds")
     return flags, others
-
-
-def _whole_number(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number") from None
 
 
 def run(

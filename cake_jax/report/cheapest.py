@@ -49,14 +49,17 @@ def choices(runs: Sequence[dict[str, Any]]) -> list[Choice]:
       runs: Contents of `results.json` with one more entry, `title`: the settings without the seed.
 
     Raises:
-      CakeError: A run has no student, or its agreement was not measured.
+      CakeError: A run has no title or no student, or its agreement was not measured.
     """
     grouped: dict[tuple[int, int, str], list[float]] = {}
     for results in runs:
         run = run_figures(results)
+        title = results.get("title")
+        if not isinstance(title, str):
+            raise CakeError("a run has no title; compare.py and sweep.py write titles")
         if run.student_params is None or run.agreement is None:
             raise CakeError(f"a run of {run.method} has no agreement of student and teacher")
-        grouped.setdefault((run.student_params, run.evaluations, results["title"]), []).append(percent(run.agreement))
+        grouped.setdefault((run.student_params, run.evaluations, title), []).append(percent(run.agreement))
     return [Choice(*key, tuple(values)) for key, values in sorted(grouped.items())]
 
 

@@ -1,6 +1,7 @@
 """Comparison of runs with several methods: a table and a figure."""
 
 import math
+import re
 import statistics
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,7 @@ from scipy import stats
 
 from cake_jax.report.figures.boundaries import decision_boundaries
 from cake_jax.report.record import Record
-from cake_jax.report.tables import RunFigures, deviation, markdown, percent, run_figures
+from cake_jax.report.tables import RunFigures, markdown, percent, run_figures, spread
 from cake_jax.stores.metrics import MetricsLog
 
 # Headings of the columns, and functions that return a run's value in a column. NaN if the value is unknown.
@@ -120,9 +121,7 @@ def accuracies(runs: list[dict[str, Any]]) -> Figure:
 def _label(title: str) -> str:
     """A title for a figure: fields without their section, in lines of at most 30 characters."""
     method, *fields = title.split(":")
-    short = ", ".join(
-        field.partition("=")[0].rpartition(".")[2] + "".join(field.partition("=")[1:]) for field in fields
-    )
+    short = ", ".join(re.sub(r"^[^=]*\.", "", field) for field in fields)
     return textwrap.fill(f"{method}: {short}" if short else method, 30)
 
 
@@ -142,11 +141,11 @@ def _gap_ratio(gaps: dict[str, float] | None) -> float:
 def _mean(values: list[float]) -> str:
     """Mean and standard deviation of the values that are not NaN, as text. A dash if there are none.
 
-    The mean of integers is shown without a standard deviation.
+    Integers and a single value have no standard deviation.
     """
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return "-"
     if all(isinstance(value, int) for value in known):
         return f"{round(statistics.mean(known)):,}"
-    return f"{statistics.mean(known):.2f} ± {deviation(known):.2f}"
+    return spread(known, ".2f")

@@ -4,9 +4,11 @@ import dataclasses
 import math
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from cake_jax import checks
+from cake_jax.files import read_json
 from cake_jax.methods import Queries
 from cake_jax.types import CakeError
 
@@ -76,6 +78,19 @@ class RunFigures:
     def evaluations(self) -> int:
         """Evaluations of the teacher that the run cost, where a gradient counts as three."""
         return Queries(self.forward_queries, self.gradient_queries).evaluations
+
+
+def read_runs(path: Path) -> list[dict[str, Any]]:
+    """The runs of a file that `scripts/compare.py`, `sweep.py` or another script has written.
+
+    Raises:
+      CakeError: The file holds no runs.
+      OSError: The file is missing or cannot be read.
+    """
+    match read_json(path):
+        case {"runs": [*found]} if all(isinstance(one, dict) for one in found):
+            return found
+    raise CakeError(f"{path}: it holds no results of runs, as compare.py and sweep.py write them")
 
 
 def run_figures(results: dict[str, Any]) -> RunFigures:

@@ -124,3 +124,8 @@ def test_the_script_prints_the_table_and_refuses_other_files(tmp_path, monkeypat
             call(*arguments)
         assert str(ended.value.code).startswith(message)
         assert "\n" not in ended.value.code
+
+
+def test_a_run_without_a_title_is_refused():
+    with pytest.raises(CakeError, match="a run has no title"):
+        cheapest.choices([{**run(20, 100, 0, 0.9), "title": None}])

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cake_jax import data, load_run
+from cake_jax.cli import many_runs
 
 CONFIG = """
 from runs import small_config
@@ -39,6 +40,14 @@ def test_the_file_holds_the_command_and_all_runs(compared):
     assert [run["variant"] for run in runs] == ["some"] * 4
     assert [run["logit_gaps"] for run in runs] == [run["starts_agreement"] for run in runs] == [None] * 4
     assert runs[0]["samples"]["count"] == runs[1]["samples"]["count"] == 60
+
+
+def test_a_comma_within_brackets_separates_no_methods(monkeypatch, tmp_path):
+    jobs = []
+    monkeypatch.setattr(many_runs, "run_all", lambda made, devices: [jobs.append(job) or "failed" for job in made])
+    with pytest.raises(SystemExit, match="failed"):
+        in_process.call(tmp_path, "compare.py", "--config=a.py", "--methods=cake:fields.b=('c','d'),lake", "--seeds=0")
+    assert [job.arguments[-1] for job in jobs] == ["--config.fields.b=('c','d')"]
 
 
 def test_the_methods_share_one_teacher_for_each_seed(compared):

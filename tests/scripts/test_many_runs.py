@@ -168,27 +168,28 @@ def test_ctrl_c_ends_a_script_in_one_line(monkeypatch, capsys):
 
 def test_files_for_results_have_a_folder_before_the_first_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", f"--out={tmp_path / 'new' / 'out.json'}"])
-    many_runs.parse("A script.", {})
+    many_runs.known_flags(many_runs.parser("A script."))
     assert (tmp_path / "new").is_dir()
     for path, reason in ((tmp_path, f"{tmp_path} is a folder"), ("/proc/none/out.json", "/proc/none: ")):
         monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", f"--figure={path}"])
         with pytest.raises(SystemExit):
-            many_runs.parse("A script.", {})
+            many_runs.known_flags(many_runs.parser("A script."))
         assert capsys.readouterr().err.startswith(f"error: argument --figure: {reason}")
 
 
-def test_a_comma_within_brackets_separates_no_methods(monkeypatch):
-    methods = ["cake", "cake:student.views.fresh=('leaves','strokes')"]
-    monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", f"--methods={','.join(methods)}"])
-    assert many_runs.parse("A script.", {"methods": ("", "methods")})[0].methods == methods
+def parser_with_seeds():
+    parser = many_runs.parser("A script.")
+    parser.add_argument("--methods", default="cake,lake")
+    parser.add_argument("--seeds", default="0", help="the seeds")
+    return parser
 
 
 def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):
     others = ["--config.student.epochs=3", "--overwrite", "--cpu_devices", "2"]
     monkeypatch.setattr(sys, "argv", ["script.py", "--config=a.py", *others, "--seeds=1,2"])
-    flags, unknown = many_runs.parse("A script.", {"seeds": ("0", "seeds"), "methods": ("cake,lake", "methods")})
+    flags, unknown = many_runs.known_flags(parser_with_seeds())
     assert unknown == others
-    assert (flags.config, flags.seeds, flags.methods) == ("a.py", ["1", "2"], ["cake", "lake"])
+    assert (flags.config, flags.seeds, flags.methods) == ("a.py", "1,2", "cake,lake")
     assert (flags.workdir, flags.out, flags.figure) == (None, None, None)
 
 
@@ -205,7 +206,7 @@ def test_arguments_that_a_script_does_not_know_go_to_the_runs(monkeypatch):
 def test_a_wrong_flag_is_answered_in_one_line(arguments, line, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        many_runs.parse("A script.", {"methods": ("cake,lake", "methods"), "seeds": ("0", "seeds")})
+        many_runs.known_flags(parser_with_seeds())
     assert ended.value.code == 2
     assert capsys.readouterr().err == f"{line}\n"
 
@@ -214,7 +215,7 @@ def test_a_wrong_flag_is_answered_in_one_line(arguments, line, monkeypatch, caps
 def test_a_script_explains_its_flags(arguments, code, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["script.py", *arguments])
     with pytest.raises(SystemExit) as ended:
-        many_runs.parse("A script.", {"seeds": ("0", "the seeds")})
+        many_runs.known_flags(parser_with_seeds())
     assert ended.value.code == code
     out, err = capsys.readouterr()
     assert "--config" in out + err

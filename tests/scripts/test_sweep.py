@@ -144,7 +144,7 @@ RESULTS = json.dumps(
     ("argument", "line"),
     [
         ("--config.seed=1", "error: a sweep needs a field with several values, such as --config.seed=0,1,2"),
-        ("--random=two", "error: argument --random: two is not a whole number; see --help"),
+        ("--random=two", "error: argument --random: invalid int value: 'two'; see --help"),
         ("--config.seed=1,1", "error: config.seed: 1,1 has a value twice"),
         ("--randm=2", "error: '--randm=2' is no flag; see --help; did you mean random?"),
     ],
