@@ -12,6 +12,7 @@ The gradient is that of the loss terms that need the teacher, without the data p
 import dataclasses
 import functools
 import math
+import sys
 from pathlib import Path
 
 import jax
@@ -31,6 +32,7 @@ from cake_jax.methods.zeroth_order.settings import DIRECTIONS, ZerothOrderSettin
 from cake_jax.synthesis import SynthesisSettings, draw_batch, minibatch
 from cake_jax.synthesis.objective import objective
 from cake_jax.teachers import Teacher
+from cake_jax.types import CakeError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file, with a variant after a colon.")
 _RUN = flags.DEFINE_string("run", None, "Folder of a run of that config, whose teacher is used.", required=True)
@@ -44,7 +46,10 @@ _FIGURE = flags.DEFINE_string("figure", "", "PNG file for the figure.")
 def main(argv: list[str]) -> None:
     """Measures all cosines, prints those of single looks, and writes the files."""
     logging.set_verbosity(logging.ERROR)
-    teacher = cake_jax.load_model(Path(_RUN.value, "teacher"))
+    try:
+        teacher = cake_jax.load_model(Path(_RUN.value, "teacher"))
+    except (CakeError, OSError) as error:
+        sys.exit(f"error: {error}")
     spec = teacher.spec
     _CONFIG.value.method = "cake"
     common = resolve(_CONFIG.value, _RUN.value).samples.synthesis
@@ -145,4 +150,5 @@ def _draw(single: list[dict], on_the_way: list[dict], count: int) -> Figure:
 
 
 if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
     app.run(main, flags_parser=parse_flags)

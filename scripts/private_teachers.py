@@ -162,5 +162,5 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (CakeError, OSError) as error:
+    except (OSError, ValueError) as error:  # a CakeError is a ValueError
         sys.exit(f"error: {error}")
