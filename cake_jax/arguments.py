@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -41,10 +42,10 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def output_file(text: str) -> Path:
-    """The type of a flag for a file that a script writes. Its folder is made at once, so that no work is lost.
+    """The type of a flag for a file that a script writes at its end. Its folder is made at once.
 
     Raises:
-      ArgumentTypeError: The folder cannot be made, or the path is that of a folder.
+      ArgumentTypeError: The folder cannot be made or written to, or the path is that of a folder.
     """
     path = Path(text)
     try:
@@ -53,6 +54,8 @@ def output_file(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"{path.parent}: {error.strerror}") from error
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{path} is a folder")
+    if not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{path.parent}: no permission to write")
     return path
 
 

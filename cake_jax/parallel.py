@@ -1,6 +1,7 @@
 """Work on several devices and processes. If `pmap` gives way to `shard_map`, only this module changes."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -53,15 +54,16 @@ def join(coordinator: str, num_processes: int, process_id: int) -> None:
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from `stopping`
     given: dict[str, Any] = {"heartbeat_timeout_seconds": _HEARTBEAT_SECONDS}
     if coordinator != "auto":
-        if ":" not in coordinator:
+        if not re.fullmatch(r".+:\d+", coordinator):
             raise CakeError(f"coordinator: '{coordinator}' must be host:port or auto")
+        if process_id >= num_processes:
+            raise CakeError(f"process_id: {process_id} must be below num_processes, {num_processes}")
         given |= {"coordinator_address": coordinator, "num_processes": num_processes, "process_id": process_id}
     try:
         jax.distributed.initialize(**given)
     except ValueError as error:
-        raise CakeError(
-            f"coordinator: JAX cannot join the processes of '{coordinator}': {first_line(error)}"
-        ) from error
+        message = f"coordinator: JAX finds no processes with '{coordinator}': {first_line(error)}; give host:port"
+        raise CakeError(message) from error
 
 
 def is_first() -> bool:

@@ -36,7 +36,7 @@ def main() -> None:
     flags = parser.parse_args()
     try:
         runs = [run for path in flags.runs for run in read_runs(path)]
-        print(differences.table([run for run in runs if flags.only in str(run.get("title"))], flags.control))
+        print(differences.table([run for run in runs if flags.only in str(run.get("title") or "")], flags.control))
     except (CakeError, OSError) as error:
         sys.exit(f"error: {error}")
 

@@ -51,14 +51,19 @@ def main() -> None:
     parser.add_argument("--out", type=output_file, help="JSON file for the results of all runs")
     parser.add_argument("--figure", type=output_file, help="PNG file for the figure")
     flags, others = many_runs.known_flags(parser)
+    try:
+        epsilons = {text: float(text) for text in flags.epsilons.split(",")}
+        seeds = {text: int(text) for text in flags.seeds.split(",")}
+    except ValueError as error:
+        parser.error(f"--epsilons or --seeds: {error}")
     dataset = data.load(data.DataSettings("digits"))
     jobs: dict[tuple[str, str], Job] = {}
-    for epsilon in flags.epsilons.split(","):
-        noise = noise_multiplier(float(epsilon))
-        for seed in flags.seeds.split(","):
+    for epsilon, bound in epsilons.items():
+        noise = noise_multiplier(bound)
+        for seed, number in seeds.items():
             folder = flags.workdir / f"teacher-{epsilon}-{seed}"
             if not checkpoint.has_model(folder / "teacher"):
-                checkpoint.save_model(folder / "teacher", trained(dataset, noise, int(seed)), _NAME, _OPTIONS)
+                checkpoint.save_model(folder / "teacher", trained(dataset, noise, number), _NAME, _OPTIONS)
             arguments = [f"--config.teacher.from_run={folder}", f"--config.seed={seed}", *others]
             jobs[epsilon, seed] = Job("digits", flags.workdir / f"student-{epsilon}-{seed}", arguments)
     results = list(many_runs.run_all(list(jobs.values())))
@@ -162,5 +167,5 @@ def draw(runs: list[dict[str, Any]], path: Path) -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (OSError, ValueError) as error:  # a CakeError is a ValueError
+    except (CakeError, OSError) as error:
         sys.exit(f"error: {error}")

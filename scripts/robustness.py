@@ -36,6 +36,9 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=1000, help="number of test inputs")
     parser.add_argument("--out", type=output_file, help="JSON file for all figures")
     flags = parser.parse_args()
+    names = ["teacher", *(student.partition("=")[0] for student in flags.students)]
+    if len(set(names)) < len(names) or not all(student.partition("=")[2] for student in flags.students):
+        parser.error(f"{' '.join(flags.students)}: each must be NAME=FOLDER, each name once, and none 'teacher'")
     try:
         epsilons = [float(epsilon) for epsilon in flags.epsilons.split(",")]
         seeds = [_of_seed(flags.students, seed, epsilons, flags.examples) for seed in flags.seeds.split(",")]
@@ -50,8 +53,6 @@ def _of_seed(students: list[str], seed: str, epsilons: list[float], examples: in
     models: dict[str, Teacher] = {}
     for student in students:
         name, _, pattern = student.partition("=")
-        if not pattern or name == "teacher" or name in models:
-            raise CakeError(f"{student}: it must be NAME=FOLDER, with another name for each student than 'teacher'")
         folder = Path(pattern.replace("{seed}", seed))
         run = load_run(folder)
         if run.student is None or run.teacher is None:

@@ -34,6 +34,7 @@ from typing import Any
 from cake_jax.arguments import Parser
 from cake_jax.report.comparison import COLUMNS
 from cake_jax.report.tables import RunFigures, markdown, percent, read_runs, run_figures, spread
+from cake_jax.types import CakeError
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/results.md", "docs/ablation.md", "docs/small_students.md", "docs/troubleshooting.md")
@@ -87,7 +88,10 @@ def main() -> None:
     check, wrong = parser.parse_args().check, []
     for page in PAGES:
         before = (ROOT / page).read_text()
-        after = filled(before, ROOT)
+        try:
+            after = filled(before, ROOT)
+        except (CakeError, OSError) as error:
+            sys.exit(f"error: {page}: {error}")
         if after != before:
             wrong.append(page)
             if not check:

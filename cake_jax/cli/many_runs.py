@@ -77,7 +77,7 @@ def known_flags(parser: Parser) -> tuple[argparse.Namespace, list[str]]:
     """The values of a script's own flags, and all other arguments, for each run.
 
     Raises:
-      SystemExit: A flag is unknown or misses its value, or the script sets it. One line on stderr says so.
+      SystemExit: A flag is unknown or misses its value, or is the seed, which the script sets. One line says so.
     """
     flags, others = parser.parse_known_args()
     for argument in others:
@@ -85,8 +85,8 @@ def known_flags(parser: Parser) -> tuple[argparse.Namespace, list[str]]:
         if argument.startswith("-") and not name.startswith("config.") and name not in _FLAGS_OF_RUNS:
             similar = checks.did_you_mean(name, (*vars(flags), *_FLAGS_OF_RUNS))
             parser.error(f"'{argument}' is no flag; see --help{similar}")
-        if name.startswith("config.seed") and "seeds" in flags:
-            parser.error("--config.seed: this script sets it; use --seeds")
+        if name == "config.seed" and {"seeds", "models"} & vars(flags).keys():
+            parser.error(f"--config.seed: this script sets it{'; use --seeds' if 'seeds' in flags else ''}")
     return flags, others
 
 

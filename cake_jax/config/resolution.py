@@ -171,9 +171,8 @@ def _check_black_box(settings: RunSettings, budget: int, views: int) -> None:
         raise CakeError("student.views.adversary: it needs the teacher's gradients, which a black box withholds; set 0")
     if asks and settings.access == "labels" and loss.distance != "kl":
         raise CakeError("student.distance: the teacher gives labels alone, which have no logits to compare; use kl")
-    is_made = settings.stages.synthesis and not samples.from_run
     method = methods.get(settings.method)
-    made = methods.total_queries(method, samples.synthesis, settings.access).forward if is_made else 0
+    made = methods.total_queries(method, samples.synthesis, settings.access).forward if settings.makes_samples else 0
     if made + views > budget:
         raise _unpaid(budget, made, views)
 

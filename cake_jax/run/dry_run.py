@@ -6,8 +6,6 @@ gradient with respect to the input costs as much as two answers, and a training 
 leaves out compilation, augmentation, the samples' own arithmetic, and the time of a remote teacher.
 """
 
-from pathlib import Path
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,12 +13,13 @@ import jax.numpy as jnp
 from cake_jax import cost, data, methods
 from cake_jax.methods.shared import generator_training
 from cake_jax.methods.shared.generator_training import GeneratorSettings
+from cake_jax.models import modes
 from cake_jax.models.generators import generate
 from cake_jax.run import experiment, run_folder, speed
 from cake_jax.run.settings import ModelSettings, RunSettings, TeacherSettings
+from cake_jax.run.synthesis_stage import earlier_samples
 from cake_jax.run.watch import duration
 from cake_jax.stores import checkpoint
-from cake_jax.stores.samples import SampleStore
 from cake_jax.synthesis.chunks import sets_per_chunk
 from cake_jax.teachers import LinenApply, Teacher
 from cake_jax.teachers.batch_norm import check_has_statistics
@@ -57,6 +56,7 @@ def describe(settings: RunSettings) -> str:
     if order := data.class_order(settings.data, settings.spec):
         lines.append(order)
     experiment.check_training_data(settings)
+    experiment.check_models(settings)
     stages, synthesis = settings.stages, settings.samples.synthesis
     match settings.teacher.source:
         case "run" | "weights":
@@ -67,6 +67,7 @@ def describe(settings: RunSettings) -> str:
             teacher, size = settings.teacher, data.train_size(settings.data)
             lines.append(_training_line("teacher", teacher.model, settings.spec, teacher.training, size, rate))
     if settings.samples.from_run:
+        earlier_samples(settings)
         lines.append(f"synthesis  samples from {settings.samples.from_run}")
     elif stages.synthesis:
         queries = methods.total_queries(methods.get(settings.method), synthesis, settings.access)
@@ -82,8 +83,8 @@ def describe(settings: RunSettings) -> str:
         if one is None:
             continue
         student, answer, size = one.student, 0.0, one.samples.synthesis.num_samples
-        if source := one.samples.from_run:
-            store = SampleStore(Path(source) / run_folder.SAMPLES)
+        if one.samples.from_run:
+            store = earlier_samples(one)
             size = store.count_of(store.with_step_size(one.samples.min_step_size, one.samples.max_step_size))
         if student.views.ask and settings.teacher.source != "query":
             answer = _answer_flops(_abstract(_teacher_model(settings.teacher), settings.spec))
@@ -123,18 +124,19 @@ def _training_line(
 def _synthesis_seconds(settings: RunSettings, queries: methods.Queries, rate: float) -> float:
     """The seconds that teacher, generator and guide student take in all rounds."""
     method, synthesis, spec = methods.get(settings.method), settings.samples.synthesis, settings.spec
-    teacher = _abstract(_teacher_model(settings.teacher), spec)
-    if method.access == "statistics":
-        check_has_statistics(teacher)
     flops = seconds = 0.0
+    teacher = None
     if settings.teacher.source != "query":
+        teacher = _abstract(_teacher_model(settings.teacher), spec)
         flops += (queries.forward + _GRADIENT * queries.gradient) * _answer_flops(teacher)
+        if method.access == "statistics":
+            check_has_statistics(teacher)
     student_flops = _answer_flops(_abstract(settings.student.model, spec)) if method.guide else 0.0
     if isinstance(synthesis, GeneratorSettings):
         images, module = synthesis.total_steps * synthesis.batch_size, generator_training.module_of(synthesis, spec)
         flops += images * (_TRAINING * _image_flops(module, synthesis.latent_size) + _GRADIENT * student_flops)
         seconds += synthesis.total_steps * _TRAINING_STEP
-    else:
+    elif teacher:
         chunks = -(-synthesis.num_sets // (sets_per_chunk(teacher, synthesis) * jax.local_device_count()))
         seconds += synthesis.num_batches * synthesis.num_steps * chunks * _CHUNK_STEP
     if method.guide:
@@ -156,7 +158,8 @@ def _teacher_model(settings: TeacherSettings) -> ModelSettings:
 
 def _abstract(model: ModelSettings, spec: DataSpec) -> Teacher:
     """A model whose variables have shapes and types, but no values."""
-    return Teacher(model.shapes(spec), LinenApply(model.create(spec)), spec)
+    module = model.create(spec)
+    return Teacher(modes.shapes(module, spec.shape), LinenApply(module), spec)
 
 
 def _answer_flops(model: Teacher) -> float:

@@ -6,17 +6,20 @@ data. The method `real` is the exception: it labels the real training data.
 """
 
 import contextlib
+import functools
 import json
 import sys
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from cake_jax import data, methods, parallel, random_keys, stopping
 from cake_jax.evaluation import starts_agreement
 from cake_jax.files import write_atomically
 from cake_jax.run import results as results_lib, run_folder, warning_signs
 from cake_jax.run.evaluation_stage import evaluate_models
-from cake_jax.run.settings import RunSettings
+from cake_jax.run.settings import RunSettings, StudentSettings, TeacherSettings
 from cake_jax.run.student_stage import trained_student
 from cake_jax.run.synthesis_stage import earlier_samples, stored_samples
 from cake_jax.run.teacher_stage import opened_black_box, own_teacher
@@ -24,6 +27,7 @@ from cake_jax.run.watch import Watch
 from cake_jax.stores import checkpoint
 from cake_jax.stores.metrics import WRITERS, MetricsLog
 from cake_jax.teachers import with_temperature
+from cake_jax.training import trainer
 from cake_jax.types import CakeError
 
 
@@ -164,22 +168,18 @@ def _baseline(settings: RunSettings, workdir: Path, names: dict[str, str], quiet
 
 
 def _check_sources(settings: RunSettings, *, has_teacher: bool) -> None:
-    """Refuses a run whose files or data are missing or whose models do not fit, before anything is made.
+    """Refuses a run whose files or data are missing or whose models cannot be trained, before anything is made.
 
     Raises:
-      CakeError: A file, earlier samples or a data set is missing, or a model does not take inputs of this shape.
+      CakeError: A file, earlier samples or a data set is missing, or a model cannot be trained on its inputs.
     """
-    source, stages = settings.teacher.source, settings.stages
-    if source == "weights" and not has_teacher and not Path(settings.teacher.path).is_file():
+    if settings.teacher.source == "weights" and not has_teacher and not Path(settings.teacher.path).is_file():
         raise CakeError(f"teacher.weights: there is no file {settings.teacher.path}")
     check_training_data(settings, has_teacher=has_teacher)
     if settings.samples.from_run:
         earlier_samples(settings)
-    if source == "training" and not has_teacher:
-        settings.teacher.model.shapes(settings.spec)
-    if stages.student or methods.get(settings.method).guide:
-        settings.student.model.shapes(settings.spec)
-    if stages.evaluation:
+    check_models(settings, has_teacher=has_teacher)
+    if settings.stages.evaluation:
         data.check(settings.data)
 
 
@@ -189,9 +189,28 @@ def check_training_data(settings: RunSettings, *, has_teacher: bool = False) -> 
     Raises:
       CakeError: There are no data, or test data alone.
     """
-    makes_samples = settings.stages.synthesis and not settings.samples.from_run
     if settings.teacher.source == "training" and not has_teacher:
         mend = "no teacher can be trained on it; name a file in teacher.weights, or a run in teacher.from_run"
         data.check_training(settings.data, mend)
-    if methods.get(settings.method).reads_data and makes_samples:
+    if methods.get(settings.method).reads_data and settings.makes_samples:
         data.check_training(settings.data, f"the method '{settings.method}' has no images; choose another method")
+
+
+def check_models(settings: RunSettings, *, has_teacher: bool = False) -> None:
+    """Refuses a run that trains a model which cannot be trained on its inputs. Nothing is computed.
+
+    Raises:
+      CakeError: A model fails, as `trainer.init` describes it.
+    """
+    trained: dict[str, TeacherSettings | StudentSettings] = {}
+    if settings.teacher.source == "training" and not has_teacher:
+        trained["teacher"] = settings.teacher
+    if settings.stages.student or (settings.makes_samples and methods.get(settings.method).guide):
+        trained["student"] = settings.student
+    for stage, one in trained.items():
+        module = one.model.create(settings.spec)
+        init = functools.partial(trainer.init, module=module, spec=settings.spec, settings=one.training)
+        try:
+            jax.eval_shape(init, jax.random.key(0))
+        except CakeError as error:
+            raise CakeError(f"{stage}.{error}") from error

@@ -10,10 +10,9 @@ import flax.linen as nn
 from cake_jax import models
 from cake_jax.black_box import QuerySettings
 from cake_jax.data import DataSettings
-from cake_jax.models import modes
 from cake_jax.synthesis import SynthesisSettings
 from cake_jax.training import DistillationLoss, TrainSettings, ViewSettings
-from cake_jax.types import CakeError, DataSpec, first_line
+from cake_jax.types import DataSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,21 +45,6 @@ class ModelSettings:
     def create(self, spec: DataSpec) -> nn.Module:
         """Makes the Flax module for inputs and classes of `spec`."""
         return models.create(self.name, spec, self.options)
-
-    def shapes(self, spec: DataSpec) -> Any:
-        """Shapes and types of the module's variables. Nothing is computed.
-
-        Raises:
-          CakeError: The module does not take inputs of `spec`.
-        """
-        module = self.create(spec)
-        try:
-            return modes.shapes(module, spec.shape)
-        except CakeError:
-            raise
-        except Exception as error:  # Flax and a user's module raise errors of any type
-            message = f"model.name: {self.name} does not take inputs of shape {spec.shape}: {first_line(error)}"
-            raise CakeError(message) from error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,11 +184,15 @@ class RunSettings:
         return "labels" if self.black_box.queries.answers == "labels" else "scores"
 
     @property
+    def makes_samples(self) -> bool:
+        """Whether the run makes samples, rather than takes those of an earlier run or none."""
+        return self.stages.synthesis and not self.samples.from_run
+
+    @property
     def needs_black_box(self) -> bool:
         """Whether the run queries a black box: for samples, for a student's views, or to evaluate it."""
-        makes_samples = self.stages.synthesis and not self.samples.from_run
         asks = self.stages.student and self.student.views.ask
-        return self.black_box is not None and (makes_samples or asks or self.judges_black_box)
+        return self.black_box is not None and (self.makes_samples or asks or self.judges_black_box)
 
     @property
     def judges_black_box(self) -> bool:

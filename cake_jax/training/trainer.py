@@ -228,13 +228,14 @@ def epoch_size(settings: TrainSettings, count: int) -> tuple[int, int]:
       count: Number of examples, with those that are held out.
 
     Raises:
-      CakeError: A step has fewer examples than there are devices.
+      CakeError: A step or an epoch has fewer examples than there are devices.
     """
     training, devices = count - round(settings.validation_fraction * count), parallel.total_device_count()
     batch_size = min(settings.batch_size, training) // devices * devices
     if batch_size == 0:
-        step = min(settings.batch_size, training)
-        raise CakeError(f"batch_size: a step has {step} examples, fewer than the {devices} devices")
+        if training < devices:
+            raise CakeError(f"training: {training} examples are fewer than the {devices} devices; lower --cpu_devices")
+        raise CakeError(f"batch_size: {settings.batch_size} is below the number of devices, {devices}")
     return training // batch_size, batch_size
 
 

@@ -37,14 +37,14 @@ def test_processes_that_cannot_join_are_refused():
     """In a process of its own: JAX joins no processes once it uses a device."""
     program = (
         "from cake_jax import parallel, types\n"
-        "for given in ('localhost', 2, 0), ('localhost:1', 2, 2), ('auto', 1, 0):\n"
+        "for given in ('localhost', 2, 0), ('host:', 2, 0), ('localhost:1', 2, 2), ('auto', 1, 0):\n"
         "    try:\n        parallel.join(*given)\n    except types.CakeError as error:\n        print(error)\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=100)
-    no_port, too_high, no_cluster = ended.stdout.splitlines()
-    assert no_port == "coordinator: 'localhost' must be host:port or auto"
-    assert too_high.startswith("coordinator: JAX cannot join the processes of 'localhost:1': ")
-    assert no_cluster.startswith("coordinator: JAX cannot join the processes of 'auto': ")
+    *no_port, too_high, no_cluster = ended.stdout.splitlines()
+    assert no_port == [f"coordinator: '{address}' must be host:port or auto" for address in ("localhost", "host:")]
+    assert too_high == "process_id: 2 must be below num_processes, 2"
+    assert no_cluster.startswith("coordinator: JAX finds no processes with 'auto': ")
 
 
 def test_own_share_divides_items_among_processes(monkeypatch):

@@ -40,11 +40,16 @@ def test_the_student_of_an_earlier_run_s_samples_has_their_number(finished):
 
 def test_a_model_that_does_not_fit_is_refused():
     message = message_of(lines_of, **{"student.model.name": "cnn"})
-    assert message.startswith("model.name: cnn does not take inputs of shape (2,): ")
+    assert message.startswith("student.model: CNN does not take inputs of shape (2,): ")
+
+
+def test_earlier_samples_that_are_missing_are_refused():
+    assert message_of(lines_of, **{"synthesis.from_run": "elsewhere"}).startswith("synthesis.from_run: no samples in ")
 
 
 def test_a_teacher_behind_an_address_is_not_trained():
     fields = {"method": "noise", "black_box.answers": "labels", "black_box.budget": 9, "black_box.url": "http://a"}
+    fields["teacher.model.name"] = "cnn"  # it does not take these inputs, and is not used
     teacher, evaluation = lines_of(**fields, **OFF)
     assert teacher.startswith("teacher ")
     assert "epochs" not in teacher

@@ -81,6 +81,7 @@ def test_the_commit_is_that_of_this_source_tree_alone(has_tree, tmp_path, monkey
     for command in ("init --quiet", "-c user.name=a -c user.email=b commit --quiet --allow-empty --message=c"):
         subprocess.run(["git", *command.split()], cwd=tmp_path, check=True)
     tree = tmp_path if has_tree else tmp_path / "site-packages"
+    tree.mkdir(exist_ok=True)
     monkeypatch.setattr(results, "_ROOT", tree)
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert results._commit() == (head.stdout.strip() if has_tree else f"cake_jax {__version__}")
@@ -89,14 +90,21 @@ def test_the_commit_is_that_of_this_source_tree_alone(has_tree, tmp_path, monkey
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"student.model.name": "cnn"}, "model.name: cnn does not take inputs of shape (2,): "),
-        ({"teacher.model.name": "cnn"}, "model.name: cnn does not take inputs of shape (2,): "),
+        ({"student.model.name": "cnn"}, "student.model: CNN does not take inputs of shape (2,): "),
+        ({"teacher.model.name": "cnn"}, "teacher.model: CNN does not take inputs of shape (2,): "),
         ({"synthesis.from_run": "elsewhere"}, "synthesis.from_run: no samples in elsewhere"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_made(fields, message, tmp_path):
     assert message_of(runs.run, small_config(**fields), tmp_path / "run").startswith(message)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_is_not_trained_is_not_checked(tmp_path):
+    """`sweep.py` trains a teacher with the arguments of its first point, whose student may not fit."""
+    alone = {"run.synthesis": False, "run.student": False, "run.evaluation": False, "method": "ideal"}
+    config = small_config(**alone, **{"student.model.name": "cnn"})
+    assert runs.run(config, tmp_path / "run", report=False)["teacher"]["num_params"] == 942
 
 
 def test_the_evaluation_asks_the_teacher_once(tmp_path, monkeypatch):

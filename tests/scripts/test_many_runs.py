@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import runs
@@ -133,11 +132,24 @@ def test_a_failed_run_is_named(code, has_results, tmp_path, monkeypatch):
     )
 
 
-def test_sigterm_ends_a_script_and_its_run(config, tmp_path):
+@pytest.mark.parametrize(
+    ("send", "code", "message"),
+    [
+        (lambda process: process.terminate(), 143, stopping.MESSAGE),
+        (lambda process: os.killpg(process.pid, signal.SIGINT), 130, stopping.INTERRUPTED_MESSAGE),
+    ],
+    ids=["SIGTERM to the script", "Ctrl-C, which reaches the run too"],
+)
+def test_a_signal_ends_a_script_and_its_run(send, code, message, config, tmp_path):
     """The run holds the pipe of its errors, so `communicate` would not return before it has ended."""
     config.write_text(CONFIG.replace("config.student.epochs = 1", "config.student.epochs = 1_000_000"))
     arguments = [f"--config={config}", "--config.seed=0,1", "--quiet", "--workdir=w"]
-    script = [sys.executable, str(runs.ROOT / "scripts" / "sweep.py"), *arguments]
+    # A process that a shell starts in the background ignores Ctrl-C, and so would its children.
+    listening = (
+        "import runpy, signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "del sys.argv[0]\nrunpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    script = [sys.executable, "-c", listening, str(runs.ROOT / "scripts" / "sweep.py"), *arguments]
     process = subprocess.Popen(script, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True)
     first = tmp_path / "w" / "teacher-seed=0"
     deadline = time.monotonic() + 120
@@ -145,25 +157,14 @@ def test_sigterm_ends_a_script_and_its_run(config, tmp_path):
         while not (first / "metrics.jsonl").exists() and time.monotonic() < deadline:
             time.sleep(0.1)
         assert (first / "metrics.jsonl").exists()
-        process.terminate()
+        send(process)
         _, errors = process.communicate(timeout=60)
     finally:
         with contextlib.suppress(ProcessLookupError):  # both have ended
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == stopping.EXIT_CODE
-    assert errors == f"{stopping.MESSAGE}\n" * 2, "the run says it, and then the script"
+    assert process.returncode == code
+    assert errors == f"{message}\n" * 2, "the run says it, and then the script"
     assert [path.name for path in (tmp_path / "w").iterdir()] == [first.name]
-
-
-def test_ctrl_c_ends_a_script_in_one_line(monkeypatch, capsys):
-    def interrupted(*arguments):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(many_runs, "run", interrupted)
-    with pytest.raises(SystemExit) as ended:
-        list(many_runs.run_all([many_runs.Job("a.py", Path("run"), [])] * 2))
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == f"{stopping.INTERRUPTED_MESSAGE}\n"
 
 
 def test_files_for_results_have_a_folder_before_the_first_run(tmp_path, monkeypatch, capsys):

@@ -70,13 +70,20 @@ def test_a_folder_without_a_run_is_one_line(folder):
         in_process.call(folder, "robustness.py", "one=nothing")
 
 
-@pytest.mark.parametrize("student", ["teacher=nothing", "nothing"])
-def test_a_student_without_a_name_of_its_own_is_refused(student, folder):
-    with pytest.raises(SystemExit, match=f"error: {student}: it must be NAME=FOLDER, with another name"):
-        in_process.call(folder, "robustness.py", student)
+@pytest.mark.parametrize("students", [["teacher=nothing"], ["nothing"], ["one=a", "one=b"]])
+def test_a_student_without_a_name_of_its_own_is_refused(students, folder, capsys):
+    with pytest.raises(SystemExit):
+        in_process.call(folder, "robustness.py", *students)
+    assert capsys.readouterr().err.startswith(f"error: {' '.join(students)}: each must be NAME=FOLDER, each name once")
 
 
 def test_too_few_models_are_refused_before_the_first_run(folder, capsys):
     with pytest.raises(SystemExit):
         in_process.call(folder, "privacy.py", "--config=tiny.py", "--dataset=digits", "--models=5")
     assert capsys.readouterr().err.startswith("error: --models: 5 is below 6; each image needs three models")
+
+
+def test_a_seed_that_the_script_sets_is_refused(folder, capsys):
+    with pytest.raises(SystemExit):
+        in_process.call(folder, "privacy.py", "--config=tiny.py", "--dataset=digits", "--config.seed=1")
+    assert capsys.readouterr().err.startswith("error: --config.seed: this script sets it")

@@ -269,7 +269,9 @@ def test_a_loss_that_is_not_finite_is_refused(module, points):
 def test_fewer_examples_than_devices_are_refused(module, points):
     x, labels = points
     message = message_of(history, module, x[:1], Labels(labels.classes[:1]))
-    assert message == "batch_size: a step has 1 examples, fewer than the 2 devices"
+    assert message == "training: 1 examples are fewer than the 2 devices; lower --cpu_devices"
+    message = message_of(trainer.epoch_size, dataclasses.replace(SETTINGS, batch_size=1), 100)
+    assert message == "batch_size: 1 is below the number of devices, 2"
 
 
 def test_a_module_that_does_not_fit_is_refused():
