@@ -17,10 +17,13 @@ def test_robustness(name):
         assert table in (DOCS / "robustness.md").read_text()
 
 
-def test_ladder():
-    content = json.loads((RESULTS / "ladder_digits.json").read_text())
-    table = matrix.table(content["runs"], ["resnet20", "resnet14", "resnet8", "thin8"])
-    assert table in (DOCS / "results.md").read_text()
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [("ladder_digits", "resnet20 resnet14 resnet8 thin8"), ("mnist_matrix_equal", "cnn mlp resnet4 vit_small")],
+)
+def test_matrices(name, models):
+    content = json.loads((RESULTS / f"{name}.json").read_text())
+    assert matrix.table(content["runs"], models.split()) in (DOCS / "results.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["cifar10_trials", "mnist_strokes_trials"])
