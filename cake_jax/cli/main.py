@@ -82,16 +82,16 @@ def _run(argv: list[str]) -> int:
         known = _unknown_field(argv, error) or _wrong_value(error)
         known = known or (None if isinstance(error, CakeError) else _missing_file(given))
         return _fail(known or _error_of_config_file(error), 2)
-    if _LAUNCHER.value:
-        processes.end_with(_LAUNCHER.value)
-    logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of the errors that it raises
-    warnings.showwarning = _show_warning
-    sys.unraisablehook = _show_unraisable
-    jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(parallel.usable_cores()))
-    _keep_compiled_programs()
     try:
         if _PROCESSES.value:
             return processes.launch([*argv[1:], "--processes=0"], _PROCESSES.value)
+        if _LAUNCHER.value:
+            processes.end_with(_LAUNCHER.value)
+        logging.set_verbosity(logging.FATAL)  # Orbax logs tracebacks of the errors that it raises
+        warnings.showwarning = _show_warning
+        sys.unraisablehook = _show_unraisable
+        jax.config.update("jax_num_cpu_devices", _CPU_DEVICES.value or len(parallel.usable_cores()))
+        _keep_compiled_programs()
         if _PRINT_CONFIG.value:
             print(_CONFIG.value.to_json_best_effort(indent=1))
         elif _DRY_RUN.value:
