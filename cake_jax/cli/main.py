@@ -133,6 +133,8 @@ def _run(argv: list[str]) -> int:
     except KeyboardInterrupt:
         if not _LAUNCHER.value:
             print(stopping.INTERRUPTED_MESSAGE, file=sys.stderr)
+        if _COORDINATOR.value and jax.process_count() > 1:
+            os._exit(stopping.INTERRUPTED_CODE)  # JAX would wait at the exit for the other processes
         return stopping.INTERRUPTED_CODE
     return 0
 
